@@ -1,0 +1,1 @@
+"""Enforce a remit: every tool call goes through the broker into a sandbox and into the journal."""
