@@ -1,0 +1,5 @@
+"""``python -m executor.cli``: the same program as ``remit``."""
+
+from executor.cli.app import main
+
+main()
