@@ -1,0 +1,1 @@
+"""Figures of remit beside the bare operations of the same run."""

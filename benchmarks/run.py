@@ -1,0 +1,66 @@
+"""Measure remit on this machine, each figure beside a bare operation of the same run.
+
+Nothing is asserted: figures are for people who compare the ratios with the targets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+
+from benchmarks import growth, journal, loop, report
+from benchmarks.floor import bwrap_program
+from benchmarks.loop import Place
+from benchmarks.measure import Figure
+
+PARTS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
+    "life": loop.life,
+    "calls": loop.calls,
+    "rate": loop.rate,
+    "idle": loop.idle,
+    "output": loop.output,
+    "trees": growth.trees,
+    "history": growth.history,
+    "journal": journal.journal,
+}
+
+
+def main() -> int:
+    """Measure the parts asked for and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}; default all"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds and smaller trees, to see that it works"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="remit-bench-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        program = bwrap_program(directory)
+        if program is None:
+            print("error: no bwrap found\n\nhint: make install", file=sys.stderr)
+            return 5
+        place = Place(directory=directory, quick=options.quick, bwrap=program)
+        figures = anyio.run(_measure, options.parts or list(PARTS), place)
+    print(report.as_json(figures, quick=options.quick) if options.json else report.as_table(figures))
+    return 0
+
+
+async def _measure(parts: list[str], place: Place) -> list[Figure]:
+    figures: list[Figure] = []
+    for part in parts:
+        print(f"measuring {part}", file=sys.stderr)
+        figures += await PARTS[part](place)
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Workspaces of a given size, and remits over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from budgets.remit import Remit, parse
+
+FILES_PER_DIRECTORY = 500
+
+_REMIT = """
+version: 1
+task: {{id: bench, class: benchmark}}
+sandbox:
+  kind: bubblewrap
+  disk: 512MiB
+  pids: 256
+scope:
+  workspace: {workspace}
+  read: ["**"]
+  write: ["out/**"]
+budget:
+  tools: {{write_file: {calls}, read_file: {calls}, terminal: {terminal}}}
+  wall_time: 2h
+  violations: 100000000
+commit: never
+"""
+
+MANY = 100_000_000
+
+
+def make_tree(directory: Path, *, files: int) -> Path:
+    """Make ``files`` small files, five hundred in each directory, and an empty ``out``."""
+    (directory / "out").mkdir(parents=True)
+    for number in range(files):
+        place = directory / f"d{number // FILES_PER_DIRECTORY:04}"
+        if number % FILES_PER_DIRECTORY == 0:
+            place.mkdir()
+        (place / f"f{number % FILES_PER_DIRECTORY:03}").write_bytes(b"x")
+    return directory
+
+
+def remit_over(workspace: Path, *, terminal: int = MANY) -> Remit:
+    """Make a remit that allows as many calls as a benchmark wants."""
+    return parse(_REMIT.format(workspace=workspace, calls=MANY, terminal=terminal), source="benchmark")
