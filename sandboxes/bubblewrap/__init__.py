@@ -1,0 +1,1 @@
+"""The embedded backend: a resident guest in bubblewrap, one nested namespace a command."""

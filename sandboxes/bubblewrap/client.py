@@ -1,0 +1,257 @@
+"""The sandbox as a broker uses it: the contract's methods over the guest's channel."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from sandboxes import wire
+from sandboxes.base import (
+    Control,
+    ExecRequest,
+    ExecResult,
+    FileContent,
+    FileProblem,
+    FileRemoved,
+    FileWritten,
+    Layer,
+    Listing,
+    SandboxIdentity,
+    SandboxSpec,
+    WorkspaceStrategy,
+)
+from sandboxes.bubblewrap.binary import find_binary
+from sandboxes.bubblewrap.channel import Channel
+from sandboxes.bubblewrap.controls import controls, observe
+from sandboxes.bubblewrap.handshake import shake_hands
+from sandboxes.bubblewrap.image import guest_image
+from sandboxes.bubblewrap.process import SandboxProcess
+from sandboxes.bubblewrap.rootfs import root_file_system
+from sandboxes.bubblewrap.spawn import Spawned, spawner
+from sandboxes.errors import SandboxError, SandboxIntegrity, SandboxUnavailable
+
+_FILE_SECONDS = 60.0
+_EXEC_GRACE_SECONDS = 10.0
+_EXIT_SECONDS = 5.0
+_HOME = "/tmp/home"  # noqa: S108
+
+T = TypeVar("T")
+Strategy = Literal["auto", "overlay", "copy"]
+
+
+class BubblewrapSandbox:
+    """One resident guest. ``layer``'s descriptor stays open as long as this object is alive."""
+
+    def __init__(self, spec: SandboxSpec, *, strategy: Strategy = "auto") -> None:
+        self._spec = spec
+        self._wanted_strategy: Strategy = strategy
+        self._process: SandboxProcess | None = None
+        self._channel: Channel | None = None
+        self._controls: tuple[Control, ...] = ()
+        self._layer: Layer | None = None
+        self._identity: SandboxIdentity | None = None
+        self._ended = anyio.Lock()
+        self._environment = {
+            "PATH": root_file_system().path,
+            "HOME": _HOME,
+            "LANG": "C.UTF-8",
+            **spec.environment,
+        }
+
+    @property
+    def identity(self) -> SandboxIdentity:
+        """What this sandbox is made of."""
+        return _opened(self._identity)
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """What isolates this sandbox, as seen from outside when it was opened."""
+        return self._controls
+
+    @property
+    def layer(self) -> Layer:
+        """The changes so far."""
+        return _opened(self._layer)
+
+    @property
+    def guest_pid(self) -> int | None:
+        """The guest's pid on the host."""
+        return None if self._process is None else self._process.guest_pid
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """Run one command to its end."""
+        return await self._exec("exec", request)
+
+    async def exec_last(self, request: ExecRequest) -> ExecResult:
+        """Run one command and end the sandbox with its exit status, as observed by the host."""
+        result = await self._exec("exec_last", request)
+        status = await _opened(self._process).wait(timeout_seconds=_EXIT_SECONDS)
+        claimed = result.exit_code if result.exit_code is not None else 128 + (result.signal or 9)
+        await self.aclose()
+        if status != claimed:
+            raise SandboxIntegrity(f"guest claims the exit status {claimed}, the host observed {status}")
+        return result
+
+    async def read_file(self, path: str, *, offset: int = 0, max_bytes: int) -> FileContent | FileProblem:
+        """Read a regular file, following no link."""
+        fields = {"path": path, "offset": offset, "max_bytes": max_bytes}
+        reply = await self._call("read", fields)
+        return self._checked(wire.content, reply, path=path, offset=offset, max_bytes=max_bytes)
+
+    async def write_file(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        mode: int | None = None,
+        create_parents: bool = True,
+        must_not_exist: bool = False,
+        expected_sha256: str | None = None,
+    ) -> FileWritten | FileProblem:
+        """Put ``data`` in place by a temporary file and a rename."""
+        if len(data) > wire.MAX_BODY_BYTES:
+            return FileProblem(kind="too_large", path=path, detail=f"more than {wire.MAX_BODY_BYTES} bytes")
+        fields = {
+            "path": path,
+            "data": data,
+            "mode": mode,
+            "create_parents": create_parents,
+            "must_not_exist": must_not_exist,
+            "expected_sha256": expected_sha256,
+        }
+        return self._checked(wire.written, await self._call("write", fields), path=path, size=len(data))
+
+    async def remove(self, path: str) -> FileRemoved | FileProblem:
+        """Remove a file, a link or an empty directory."""
+        return self._checked(wire.removed, await self._call("remove", {"path": path}), path=path)
+
+    async def make_directory(self, path: str, *, mode: int = 0o755) -> FileWritten | FileProblem:
+        """Make one directory; an existing one only gets ``mode``."""
+        reply = await self._call("mkdir", {"path": path, "mode": mode})
+        return self._checked(wire.written, reply, path=path, size=0)
+
+    async def make_symlink(self, path: str, *, target: str) -> FileWritten | FileProblem:
+        """Make a symbolic link that holds ``target`` unresolved."""
+        reply = await self._call("symlink", {"path": path, "content": target})
+        return self._checked(wire.written, reply, path=path, size=0)
+
+    async def list_directory(
+        self, path: str, *, recursive: bool = False, max_entries: int = 1000
+    ) -> Listing | FileProblem:
+        """List a directory, following no link."""
+        fields = {"path": path, "recursive": recursive, "max_entries": max_entries}
+        return self._checked(
+            wire.listing, await self._call("list", fields), path=path, max_entries=max_entries
+        )
+
+    async def used_bytes(self) -> int:
+        """Bytes that the workspace's changes occupy now."""
+        reply = await self._call("used", {})
+        self._checked(wire.check_reply, reply, "used")
+        return cast("int", reply["bytes"])
+
+    async def ping(self) -> None:
+        """Have the guest answer."""
+        self._checked(wire.check_reply, await self._call("ping", {}), "pong")
+
+    async def aclose(self) -> None:
+        """Kill everything inside and wait until it is gone."""
+        with anyio.CancelScope(shield=True):
+            async with self._ended:
+                process, self._process = self._process, None
+                if self._channel is not None:
+                    self._channel.close()
+                if process is not None:
+                    await process.end()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _open(self) -> None:
+        with anyio.CancelScope(shield=True):
+            spawned = await anyio.to_thread.run_sync(spawner().start(self._spec).result)
+            self._process = SandboxProcess(spawned)
+        started = await shake_hands(spawned, self._process, self._spec, strategy=self._wanted_strategy)
+        if spawned.staged is not None:
+            spawner().release(spawned.staged)
+        self._layer = Layer(
+            upper_fd=started.upper,
+            lower=self._spec.workspace,
+            strategy=cast("WorkspaceStrategy", started.strategy),
+        )
+        weakref.finalize(self, os.close, started.upper)
+        self._channel = Channel(spawned.channel, on_broken=self._process.kill)
+        self._controls = self._observed_controls(spawned, started.guest_pid)
+        self._identity = self._describe(started.strategy, spawned)
+
+    def _observed_controls(self, spawned: Spawned, guest_pid: int) -> tuple[Control, ...]:
+        found = controls(self._spec, observe(guest_pid), host_uid=spawned.uid, key_ring=spawned.key_ring)
+        missing = [control for control in found if control.required and control.state == "missing"]
+        if missing:
+            said = "; ".join(f"{control.name} is {control.observed}" for control in missing)
+            raise SandboxUnavailable(f"a required control does not hold in the sandbox: {said}")
+        return found
+
+    def _describe(self, strategy: str, spawned: Spawned) -> SandboxIdentity:
+        return SandboxIdentity(
+            id=secrets.token_hex(8),
+            backend="bubblewrap",
+            backend_version=find_binary().version_text,
+            guest_digest=guest_image().digest,
+            strategy=cast("WorkspaceStrategy", strategy),
+            details={
+                "kernel": platform.release(),
+                "machine": platform.machine(),
+                "interpreter": root_file_system().interpreter,
+                "host_uid": str(spawned.uid),
+            },
+        )
+
+    async def _exec(self, operation: str, request: ExecRequest) -> ExecResult:
+        environment = {**self._environment, **request.environment}
+        fields = wire.exec_fields(request, environment=environment)
+        timeout = request.timeout_seconds + _EXEC_GRACE_SECONDS
+        reply = await self._call(operation, fields, timeout_seconds=timeout, cancellable=True)
+        return self._checked(wire.exec_result, reply, request=request)
+
+    async def _call(
+        self,
+        operation: str,
+        fields: Mapping[str, Any],
+        *,
+        timeout_seconds: float = _FILE_SECONDS,
+        cancellable: bool = False,
+    ) -> dict[str, Any]:
+        return await _opened(self._channel).call(
+            operation, fields, timeout_seconds=timeout_seconds, cancellable=cancellable
+        )
+
+    def _checked(self, parse: Any, reply: dict[str, Any], *kinds: str, **details: Any) -> Any:
+        try:
+            return parse(reply, *kinds, **details)
+        except SandboxIntegrity as error:
+            raise _opened(self._channel).fail(error) from None
+
+
+def _opened(value: T | None) -> T:
+    if value is None:
+        raise SandboxError("the sandbox is not open")
+    return value

@@ -1,0 +1,99 @@
+"""The processes of one sandbox as the host holds them: by descriptor, never by number."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import anyio
+
+from sandboxes.bubblewrap.spawn import Spawned
+
+_KILL_SECONDS = 2.0
+_ERRORS_KEPT_BYTES = 16 * 1024
+
+
+class SandboxProcess:
+    """bubblewrap and, below it, the guest, whose end is the end of everything inside."""
+
+    def __init__(self, spawned: Spawned) -> None:
+        self._process: subprocess.Popen[bytes] = spawned.process
+        self._pidfd = spawned.pidfd
+        self._errors = spawned.errors
+        self._guest_pidfd: int | None = None
+        self._said = b""
+        self.guest_pid: int | None = None
+
+    def identify_guest(self, pid: int) -> bool:
+        """Take hold of the guest by its host pid; False when that is no child of bubblewrap."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        if _parent(pid) != self._process.pid:
+            os.close(pidfd)
+            return False
+        self._guest_pidfd = pidfd
+        self.guest_pid = pid
+        return True
+
+    def kill(self) -> None:
+        """Kill the guest, and with it everything inside; bubblewrap follows by itself."""
+        if self._process.returncode is not None:
+            return
+        pidfd = self._pidfd if self._guest_pidfd is None else self._guest_pidfd
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    async def wait(self, *, timeout_seconds: float) -> int | None:
+        """Return bubblewrap's exit status as this process observed it; None when it lives on."""
+        with anyio.move_on_after(timeout_seconds):
+            while self._process.poll() is None:
+                await anyio.wait_readable(self._pidfd)
+        return self._process.poll()
+
+    async def end(self) -> None:
+        """Kill everything and return when it is gone."""
+        if self._process.returncode is None:
+            self.kill()
+            if await self.wait(timeout_seconds=_KILL_SECONDS) is None:
+                self._process.kill()
+                await self.wait(timeout_seconds=_KILL_SECONDS)
+        self._close()
+
+    def end_now(self) -> None:
+        """Kill everything and wait, without an event loop."""
+        self.kill()
+        self._process.kill()
+        self._process.wait()
+        self._close()
+
+    def said(self) -> str:
+        """Return what bubblewrap and the guest have printed, bounded and untrusted."""
+        if self._errors >= 0:
+            with contextlib.suppress(BlockingIOError):
+                while len(self._said) < _ERRORS_KEPT_BYTES:
+                    data = os.read(self._errors, _ERRORS_KEPT_BYTES)
+                    if not data:
+                        break
+                    self._said += data
+        return self._said[:_ERRORS_KEPT_BYTES].decode("utf-8", "replace").strip()
+
+    def _close(self) -> None:
+        self.said()
+        for descriptor in (self._errors, self._pidfd, self._guest_pidfd):
+            if descriptor is not None and descriptor >= 0:
+                os.close(descriptor)
+        self._errors = self._pidfd = -1
+        self._guest_pidfd = None
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    return int(text[text.rindex(b")") + 2 :].split()[1])

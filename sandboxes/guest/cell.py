@@ -1,0 +1,224 @@
+"""One command's own namespaces: made and parked ahead of the command, gone with it.
+
+A cell is an init (PID 1 of a nested PID namespace, not dumpable) and one child of it that has already given up
+everything a command may not have and waits for the command's words. Running a command then costs one message and one
+execve. When the child ends, init reports its status and exits, and the kernel kills whatever else lives in the cell.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from sandboxes.guest import frames, prepare, system
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+READY, FAILED, NO_DIRECTORY, NO_EXEC, EXITED = 1, 2, 3, 4, 5
+STATUS = struct.Struct("=Bi")
+
+_NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
+_UID = 1000
+_DATA_SLACK_BYTES = 256 * 1024 * 1024
+
+
+class Cell:
+    """The guest's end of a cell."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.ready = False
+        self.failure: int | None = None
+        go_read, self.go = os.pipe()
+        self.status, status_write = os.pipe()
+        self.output, output_write = os.pipe()
+        input_read, self.input = os.pipe()
+        inside = (go_read, status_write, output_write, input_read)
+        self.pid = system.clone(_NAMESPACES)
+        if self.pid == 0:
+            _init(settings, *inside)
+        self.pidfd = system.pidfd_open(self.pid)
+        for descriptor in inside:
+            os.close(descriptor)
+        for descriptor in (self.status, self.output, self.input):
+            os.set_blocking(descriptor, False)
+
+    def start(self, words: dict[str, Any]) -> None:
+        """Send the waiting child its command."""
+        data = memoryview(frames.encode_frame(words))
+        while data:
+            data = data[os.write(self.go, data) :]
+        os.close(self.go)
+        self.go = -1
+
+    def kill(self) -> None:
+        """Kill everything in the cell; its end shows on ``pidfd``."""
+        system.pidfd_kill(self.pidfd)
+
+    def messages(self) -> list[tuple[int, int]]:
+        """Return what init and child have reported since the last call."""
+        found = []
+        while True:
+            try:
+                raw = os.read(self.status, STATUS.size)
+            except BlockingIOError:
+                return found
+            if len(raw) < STATUS.size:
+                return found
+            kind, value = STATUS.unpack(raw)
+            if kind == READY:
+                self.ready = True
+            elif kind == FAILED:
+                self.failure = value
+            found.append((kind, value))
+
+    def close_input(self) -> None:
+        """Let the command read end-of-file."""
+        if self.input >= 0:
+            os.close(self.input)
+            self.input = -1
+
+    def close(self) -> None:
+        """Close every descriptor of a cell that has ended."""
+        self.close_input()
+        for descriptor in (self.go, self.status, self.output, self.pidfd):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _init(settings: dict[str, Any], go: int, status: int, output: int, source: int) -> NoReturn:
+    """Become PID 1 of the cell; never returns."""
+    try:
+        _close_all_but((go, status, output, source))
+        _enter()
+        _confine(settings)
+        child = os.fork()
+        if child == 0:
+            _await_command(go, status, output, source)
+        _close_all_but((status,))
+        _reap_until(child, status)
+    except OSError as error:
+        os.write(status, STATUS.pack(FAILED, error.errno or errno.EIO))
+    finally:
+        os._exit(0)
+
+
+def _close_all_but(kept: tuple[int, ...]) -> None:
+    low = 0
+    for descriptor in sorted(kept):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, 1 << 16)
+
+
+def _enter() -> None:
+    """Map the one uid, and give the cell its own view of processes and none of the guest's area."""
+    # A process that is not dumpable may not write its own maps.
+    system.set_dumpable(True)
+    _put("/proc/self/setgroups", b"deny")
+    _put("/proc/self/uid_map", b"%d %d 1" % (_UID, _UID))
+    _put("/proc/self/gid_map", b"%d %d 1" % (_UID, _UID))
+    system.set_dumpable(False)
+    flags = system.MS_NOSUID | system.MS_NODEV | system.MS_NOEXEC
+    system.mount("proc", "/proc", "proc", flags)
+    system.mount("tmpfs", prepare.AREA, "tmpfs", flags | system.MS_RDONLY, "size=4096,nr_inodes=1,mode=555")
+    _put("/proc/sys/user/max_user_namespaces", b"0")
+
+
+def _put(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def _confine(settings: dict[str, Any]) -> None:
+    """Give up, for init and all it will ever start, everything a command may not have."""
+    if settings["affinity"]:
+        os.sched_setaffinity(0, settings["affinity"])
+    os.umask(0o022)
+    system.drop_bounding_set()
+    # init itself counts as a process of this uid.
+    system.set_limit(system.RLIMIT_NPROC, settings["pids"] + 1)
+    system.set_limit(system.RLIMIT_NOFILE, settings["open_files"])
+    system.set_limit(system.RLIMIT_FSIZE, settings["file_bytes"])
+    system.set_limit(system.RLIMIT_CPU, settings["cpu_seconds"])
+    # The watcher enforces memory; this only bounds how far one process gets between two looks.
+    system.set_limit(system.RLIMIT_DATA, 2 * settings["memory_bytes"] + _DATA_SLACK_BYTES)
+    for resource in (system.RLIMIT_CORE, system.RLIMIT_MEMLOCK, system.RLIMIT_MSGQUEUE):
+        system.set_limit(resource, 0)
+    system.keep_capabilities(())
+    system.set_no_new_privileges()
+    system.install_seccomp_filter(settings["seccomp"])
+
+
+def _reap_until(child: int, status: int) -> None:
+    while True:
+        pid, result = os.wait()
+        if pid == child:
+            os.write(status, STATUS.pack(EXITED, result))
+            return
+
+
+def _await_command(go: int, status: int, output: int, source: int) -> NoReturn:
+    """Wait for a command's words and become it; never returns."""
+    try:
+        os.setsid()
+        os.write(status, STATUS.pack(READY, os.getpid()))
+        words = _receive(go)
+        if not words["has_stdin"]:
+            source = os.open("/dev/null", os.O_RDONLY)
+        for descriptor, place in ((source, 0), (output, 1), (output, 2)):
+            os.dup2(descriptor, place)
+        os.chdir(system.fs_bytes(words["directory"]))
+    except OSError as error:
+        os.write(status, STATUS.pack(NO_DIRECTORY, error.errno or errno.EIO))
+        os._exit(126)
+    except frames.FrameError:
+        os._exit(126)
+    number = _execute(words["argv"], words["environment"])
+    os.write(status, STATUS.pack(NO_EXEC, number))
+    os._exit(127 if number in (errno.ENOENT, errno.ENOTDIR) else 126)
+
+
+def _receive(go: int) -> dict[str, Any]:
+    reader = frames.FrameReader()
+    while True:
+        count = os.readv(go, [reader.room()])
+        if count == 0:
+            os._exit(0)
+        payload = reader.filled(count)
+        if payload is not None:
+            return frames.decode_payload(payload)
+
+
+def _execute(argv: list[str], environment: dict[str, str]) -> int:
+    """Replace this process by the command; return the errno when that failed."""
+    words = [system.fs_bytes(word) for word in argv]
+    variables = {system.fs_bytes(name): system.fs_bytes(value) for name, value in environment.items()}
+    name = words[0]
+    if b"/" in name:
+        return _execve(name, words, variables)
+    found = errno.ENOENT
+    for directory in variables.get(b"PATH", b"").split(b":"):
+        if not directory:
+            continue
+        number = _execve(directory + b"/" + name, words, variables)
+        if number not in (errno.ENOENT, errno.ENOTDIR):
+            found = number
+            if number != errno.EACCES:
+                break
+    return found
+
+
+def _execve(path: bytes, words: list[bytes], variables: dict[bytes, bytes]) -> int:
+    try:
+        os.execve(path, words, variables)
+    except OSError as error:
+        return error.errno or errno.EIO
+    except ValueError:
+        # A NUL byte or an "=" in a variable's name: no such command line exists.
+        return errno.EINVAL

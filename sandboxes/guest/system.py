@@ -1,0 +1,135 @@
+"""System calls that Python's standard library does not offer, by ctypes, for x86-64 and AArch64."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+SIGCHLD = 17
+SIGKILL = 9
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 2, 4, 8
+
+RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_CORE, RLIMIT_NPROC = 0, 1, 2, 4, 6
+RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE = 7, 8, 12
+
+CAP_SYS_PTRACE = 19
+
+_RENAME_NOREPLACE = 1
+_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_LAST_CAPABILITY = 63
+
+# The GIL stays held: a clone that returned into Python without it would have to take a lock nobody releases.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+
+_ARM = os.uname().machine == "aarch64"
+_NR_CLONE = 220 if _ARM else 56
+_NR_CAPSET = 91 if _ARM else 126
+_NR_RENAMEAT2 = 276 if _ARM else 316
+_NR_PIDFD_SEND_SIGNAL = 424
+_NR_PIDFD_OPEN = 434
+_NR_OPENAT2 = 437
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def unshare_mounts() -> None:
+    """Give this process a mount namespace of its own."""
+    _check(_libc.unshare(CLONE_NEWNS), "unshare")
+
+
+def mount(source: str, target: str | bytes, kind: str | None, flags: int, options: str = "") -> None:
+    """Mount; paths may hold surrogate escapes."""
+    raw_target = target if isinstance(target, bytes) else fs_bytes(target)
+    raw_kind = None if kind is None else kind.encode()
+    raw_options = options.encode("utf-8", "surrogateescape") if options else None
+    result = _libc.mount(fs_bytes(source), raw_target, raw_kind, ctypes.c_ulong(flags), raw_options)
+    _check(result, "mount " + raw_target.decode("utf-8", "surrogateescape"))
+
+
+def fs_bytes(path: str) -> bytes:
+    """Return the bytes that a path on the wire stands for, whatever this process's locale is."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def clone(flags: int) -> int:
+    """Fork with new namespaces; 0 in the child, as fork."""
+    return _check(_syscall(_NR_CLONE, flags | SIGCHLD, 0, 0, 0, 0), "clone")
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Say whether others of this uid may look into this process."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "PR_SET_DUMPABLE")
+
+
+def set_no_new_privileges() -> None:
+    """Make every later execve unable to gain privileges."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+
+
+def drop_bounding_set() -> None:
+    """Empty the capability bounding set."""
+    for capability in range(_LAST_CAPABILITY + 1):
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            break
+
+
+def keep_capabilities(capabilities: tuple[int, ...]) -> None:
+    """Give up every effective, permitted and inheritable capability but these."""
+    mask = sum(1 << capability for capability in capabilities)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    sets = struct.pack("IIIIII", low, low, 0, high, high, 0)
+    _check(_syscall(_NR_CAPSET, header, sets), "capset")
+
+
+def install_seccomp_filter(program: bytes) -> None:
+    """Put every later system call of this process and its children under a classic BPF program."""
+    code = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
+    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "PR_SET_SECCOMP")
+
+
+def set_limit(resource: int, ceiling: int) -> None:
+    """Set soft and hard limit of a resource for this process and its children."""
+    _check(_libc.setrlimit(resource, struct.pack("QQ", ceiling, ceiling)), "setrlimit %d" % resource)
+
+
+def pidfd_open(pid: int) -> int:
+    """Return a descriptor that stands for a process and becomes readable when it ended."""
+    return _check(_syscall(_NR_PIDFD_OPEN, pid, 0), "pidfd_open")
+
+
+def pidfd_kill(pidfd: int) -> None:
+    """Send SIGKILL to a process; one that ended already is no error."""
+    try:
+        _check(_syscall(_NR_PIDFD_SEND_SIGNAL, pidfd, SIGKILL, None, 0), "pidfd_send_signal")
+    except ProcessLookupError:
+        return
+
+
+def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
+    """Open a path relative to a directory under the kernel's own resolution rules."""
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    return _check(_syscall(_NR_OPENAT2, directory, path, how, len(how)), "openat2")
+
+
+def rename_without_replacing(directory: int, old: bytes, new: bytes) -> None:
+    """Rename within a directory; fails with EEXIST when the new name is taken."""
+    _check(_syscall(_NR_RENAMEAT2, directory, old, directory, new, _RENAME_NOREPLACE), "renameat2")
