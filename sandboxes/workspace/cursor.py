@@ -30,21 +30,21 @@ class _Step(NamedTuple):
 class TreeCursor:
     """A place in a tree. Use as a context manager; it closes only its own descriptors.
 
-    With ``unlock`` a directory whose mode shuts out its owner is entered all the same, and gets its mode
-    back on the way up: for layers, where a hostile program chose the modes.
+    With ``unlock`` a directory whose mode denies its owner any of these bits is entered all the same, and
+    gets its mode back on the way up: for layers, where a hostile program chose the modes.
     """
 
-    def __init__(self, root_fd: int, *, unlock: bool = False) -> None:
+    def __init__(self, root_fd: int, *, unlock: int = 0) -> None:
         self._unlock = unlock
         self._steps: list[_Step] = []
         self.fd = os.open(".", _DIRECTORY_FLAGS, dir_fd=root_fd)
 
     @classmethod
-    def at(cls, root: Path) -> Self:
+    def at(cls, root: Path, *, unlock: int = 0) -> Self:
         """Start at a directory of the host; links in the given path itself are followed."""
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return cls(root_fd)
+            return cls(root_fd, unlock=unlock)
         finally:
             os.close(root_fd)
 
@@ -55,7 +55,7 @@ class TreeCursor:
 
     def enter(self, name: bytes) -> None:
         """Go down into a directory; OSError when there is none of that name, or a link."""
-        locked_mode = _unlocked(self.fd, name) if self._unlock else None
+        locked_mode = _unlocked(self.fd, name, self._unlock) if self._unlock else None
         child = open_directory(self.fd, name)
         self._steps.append(_Step(name, _identity(self.fd), locked_mode))
         os.close(self.fd)
@@ -159,13 +159,13 @@ def _open_locked(directory_fd: int, name: bytes) -> int:
         set_mode(directory_fd, name, mode)
 
 
-def _unlocked(directory_fd: int, name: bytes) -> int | None:
-    """Make a directory readable and searchable for its owner; give its mode if that was needed."""
+def _unlocked(directory_fd: int, name: bytes, needed: int) -> int | None:
+    """Give a directory's owner the bits that are needed; tell the mode if that changed it."""
     status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
     mode = stat.S_IMODE(status.st_mode)
-    if not stat.S_ISDIR(status.st_mode) or mode & 0o500 == 0o500 or os.geteuid() == 0:
+    if not stat.S_ISDIR(status.st_mode) or mode & needed == needed or os.geteuid() == 0:
         return None
-    set_mode(directory_fd, name, mode | 0o500)
+    set_mode(directory_fd, name, mode | needed)
     return mode
 
 

@@ -1,10 +1,10 @@
 """What lies in a layer: entries of a directory, and the marks that an overlay leaves there.
 
-An overlay's upper directory says "deleted" by a character device 0/0 (or, since Linux 6.7, by an empty
-file with the attribute ``overlay.whiteout``) and "nothing below shows through" by the attribute
-``overlay.opaque`` of a directory. The attributes are in the ``user.`` space for a rootless overlay and in
-``trusted.`` otherwise. Marks that a backend never asks for (``redirect``, ``metacopy``) would make a layer
-mean something else than it shows; a layer that has them is refused.
+An overlay's upper directory says "deleted" by a character device 0/0, and "nothing below shows through" by
+the attribute ``overlay.opaque`` of a directory; the attribute is in the ``user.`` space for a rootless
+overlay and in ``trusted.`` otherwise. Marks that a backend never asks for (``redirect``, ``metacopy``, an
+``opaque`` that announces whiteouts by attribute) would make a layer mean something else than it shows: such
+a layer is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ _COPY_BYTES = 1 << 20
 
 
 class Entry(NamedTuple):
-    """One name as it lies in a tree; ``mode`` holds the permission bits alone."""
+    """One name as it lies in a tree.
+
+    ``mode`` holds the permission bits alone, ``device`` what tells files of kind ``other`` apart, and
+    ``holes`` the bytes of a file that take no space.
+    """
 
     name: bytes
     kind: EntryKind
@@ -35,6 +39,7 @@ class Entry(NamedTuple):
     target: bytes | None
     device: tuple[int, int] | None
     inode: tuple[int, int]
+    holes: int
 
 
 def entry_of(directory_fd: int, name: bytes) -> Entry | None:
@@ -54,6 +59,7 @@ def entry_of(directory_fd: int, name: bytes) -> Entry | None:
         target=os.readlink(name, dir_fd=directory_fd) if kind == "symlink" else None,
         device=(stat.S_IFMT(status.st_mode), status.st_rdev) if kind == "other" else None,
         inode=(status.st_dev, status.st_ino),
+        holes=status.st_size - status.st_blocks * 512 if kind == "file" else 0,
     )
 
 
@@ -66,28 +72,26 @@ def kind_of(mode: int) -> EntryKind:
     return "symlink" if stat.S_ISLNK(mode) else "other"
 
 
-def is_whiteout(directory_fd: int, entry: Entry) -> bool:
+def is_whiteout(entry: Entry) -> bool:
     """Say whether an entry of an overlay's upper directory stands for a deletion."""
-    if entry.device is not None:
-        return entry.device == (stat.S_IFCHR, 0)
-    if entry.kind != "file" or entry.size:
-        return False
-    fd = open_file(directory_fd, entry.name, unlock=True)
-    try:
-        return _mark(fd, "whiteout") is not None
-    finally:
-        os.close(fd)
+    return entry.device == (stat.S_IFCHR, 0)
 
 
 def is_opaque(directory_fd: int) -> bool:
     """Say whether an open upper directory hides all that is below it.
 
     Raises:
-        LayerUnreadable: It carries a mark that changes its meaning.
+        LayerUnreadable: It carries a mark that no backend makes.
     """
-    if _mark(directory_fd, "redirect") is not None:
-        raise LayerUnreadable("a directory of the layer redirects to another one")
-    return _mark(directory_fd, "opaque") == b"y"
+    mark = _mark(directory_fd, "opaque")
+    if mark not in {None, b"y"} or _mark(directory_fd, "redirect") is not None:
+        raise LayerUnreadable("a directory of the layer is marked as no backend marks one")
+    return mark == b"y"
+
+
+def is_metacopy(file_fd: int) -> bool:
+    """Say whether an open upper file has its content elsewhere."""
+    return _mark(file_fd, "metacopy") is not None
 
 
 def copy_tree(source: Path, destination: Path) -> None:
@@ -110,9 +114,10 @@ def copy_tree(source: Path, destination: Path) -> None:
 
 
 def copy_bytes(source_fd: int, destination_fd: int) -> None:
-    """Copy the rest of one open file into another."""
+    """Copy the rest of one open file into another, new one."""
     while chunk := os.read(source_fd, _COPY_BYTES):
-        write_all(destination_fd, chunk)
+        write_sparse(destination_fd, chunk)
+    os.ftruncate(destination_fd, os.lseek(destination_fd, 0, os.SEEK_CUR))
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -120,6 +125,17 @@ def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def write_sparse(fd: int, chunk: bytes) -> None:
+    """Write a chunk, or leave a hole if it is all zeros; end the file with ftruncate.
+
+    What a hostile file does not take in the sandbox it must not take on the host.
+    """
+    if chunk.count(0) == len(chunk):
+        os.lseek(fd, len(chunk), os.SEEK_CUR)
+        return
+    write_all(fd, chunk)
 
 
 def _copied(below: TreeCursor, above: TreeCursor, entry: Entry) -> bool:

@@ -1,0 +1,53 @@
+"""Put the changes of a run into a fresh sandbox over the same tree: for checks and for a run that goes on."""
+
+from __future__ import annotations
+
+from sandboxes.base import FileProblem, Sandbox
+from sandboxes.workspace.changes import Change
+from sandboxes.workspace.errors import RestoreFailed
+from sandboxes.workspace.manifest import Manifest
+from sandboxes.workspace.names import escape_name, parts_of
+
+
+async def restore_changes(manifest: Manifest, sandbox: Sandbox) -> None:
+    """Make a sandbox's workspace what the run left behind. Kind ``other`` is left out.
+
+    Raises:
+        RestoreFailed: The sandbox refused one of the changes.
+        ChangesInvalid: Content is missing or damaged.
+    """
+    changes = sorted(manifest.changes, key=lambda change: parts_of(change.path))
+    for change in reversed(changes):
+        if _must_go(change):
+            _expect(change, await sandbox.remove(change.path), tolerate_missing=True)
+    for change in changes:
+        if change.change != "deleted":
+            await _make(manifest, sandbox, change)
+    for change in reversed(changes):
+        if change.change != "deleted" and change.kind == "directory":
+            _expect(change, await sandbox.make_directory(change.path, mode=change.mode or 0))
+
+
+def _must_go(change: Change) -> bool:
+    """Whether what the tree has here must be removed before the change can be made."""
+    if change.change == "deleted":
+        return True
+    if change.before_kind is None or change.kind == "other":
+        return False
+    return change.kind == "symlink" or change.kind != change.before_kind
+
+
+async def _make(manifest: Manifest, sandbox: Sandbox, change: Change) -> None:
+    if change.kind == "directory":
+        _expect(change, await sandbox.make_directory(change.path, mode=0o700 | (change.mode or 0)))
+    elif change.kind == "symlink":
+        _expect(change, await sandbox.make_symlink(change.path, target=change.target or ""))
+    elif change.kind == "file":
+        data = manifest.read_blob(change.sha256 or "")
+        _expect(change, await sandbox.write_file(change.path, data, mode=change.mode, create_parents=False))
+
+
+def _expect(change: Change, answer: object, *, tolerate_missing: bool = False) -> None:
+    if not isinstance(answer, FileProblem) or (tolerate_missing and answer.kind == "not_found"):
+        return
+    raise RestoreFailed(f"{escape_name(change.path)} cannot be restored: {answer.kind}: {answer.detail}")
