@@ -39,10 +39,8 @@ async def _record(place: Place) -> Figure:
 async def _group_commit(place: Place) -> Figure:
     """Writes a second from 64 tasks when each waits for the disk, beside the same without waiting."""
     count = 640 if place.quick else 6400
-    pairs = []
     async with place.run(durability="disk") as synced, place.run() as unsynced:
-        for _ in range(3):
-            pairs.append((await _rate(synced, count=count), await _rate(unsynced, count=count)))
+        pairs = [(await _rate(synced, count=count), await _rate(unsynced, count=count)) for _ in range(3)]
     ours, floor = sorted(pairs, key=lambda pair: pair[0] / pair[1])[1]
     return Figure(
         name="writes from 64 tasks, on disk",

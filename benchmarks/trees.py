@@ -22,6 +22,8 @@ scope:
 budget:
   tools: {{write_file: {calls}, read_file: {calls}, terminal: {terminal}}}
   wall_time: 2h
+  output: 1TiB
+  written: 1TiB
   violations: 100000000
 commit: never
 """
