@@ -1,7 +1,7 @@
 """What the tools of known agents are called, what their arguments mean, and which of ours they are.
 
 Names match exactly, with case. An argument that a profile does not know makes the call one that nothing maps
-to: guessing would run something else than what was recorded. docs/replay.md holds the same tables for readers.
+to: guessing would run something else than what was recorded. docs/replay.md has the same tables for readers.
 """
 
 from __future__ import annotations

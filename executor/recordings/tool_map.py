@@ -1,4 +1,4 @@
-"""Which of our tools a recorded call is, with which arguments; what nothing maps to is said, never skipped."""
+"""Which of our tools a recorded call is, with which arguments; what nothing maps to is never skipped."""
 
 from __future__ import annotations
 
