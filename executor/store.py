@@ -1,4 +1,4 @@
-"""Where runs are kept: one directory a run, readable by its user alone, and the key that signs for all of them."""
+"""Where runs are kept: one directory a run, readable by its user alone, and the key that signs for all."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class RunStore:
 
     @classmethod
     def default(cls) -> RunStore:
-        """Return the store of this user: ``$REMIT_STATE_DIR``, ``$XDG_STATE_HOME/remit`` or ``~/.local/state/remit``."""
+        """Return this user's store: ``$REMIT_STATE_DIR``, else ``remit`` below ``$XDG_STATE_HOME``."""
         return cls(default_root())
 
     def create(self, run_id: str | None = None) -> RunDirectory:

@@ -1,7 +1,8 @@
 """One byte form for each JSON value (RFC 8785), and a reversible way in for values that have none.
 
-Records hold no floats and no integers of 2^53 or more, so the number rules of RFC 8785 never come into play and the
-standard library's encoder gives its exact bytes; only keys outside ASCII need its UTF-16 order made by hand.
+Records hold no floats and no integers of 2^53 or more, so the number rules of RFC 8785 never come into play
+and the standard library's encoder gives its exact bytes; only keys outside ASCII need its UTF-16 order made
+by hand.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TypeAlias, cast
 
 from executor.audit.errors import RecordRefused
 
-JsonValue: TypeAlias = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
+JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
 
 MAX_INTEGER = 2**53 - 1
 _LONG_TEXT = 4096
@@ -30,7 +31,7 @@ def canonical(value: JsonValue) -> bytes:
     """Encode a value as RFC 8785 canonical JSON.
 
     Raises:
-        RecordRefused: It holds a float, an integer beyond ±(2^53 − 1), a lone surrogate or something that is not JSON.
+        RecordRefused: It holds a float, an integer beyond ±(2^53 - 1) or a lone surrogate, or is not JSON.
     """
     try:
         if _is_simple(value):
@@ -45,7 +46,10 @@ def canonical(value: JsonValue) -> bytes:
 
 
 def escape_text(text: str) -> str:
-    r"""Write bytes that are not UTF-8 (surrogate escapes) as ``\xNN``, other lone surrogates as ``\uNNNN``, ``\`` as ``\\``."""
+    r"""Write a byte that is not UTF-8 (a surrogate escape) as ``\xNN`` and a backslash as two.
+
+    Any other lone surrogate becomes ``\uNNNN``.
+    """
     return _ESCAPABLE.sub(_escape_one, text)
 
 
@@ -65,10 +69,10 @@ def unescape_strings(value: JsonValue) -> JsonValue:
 
 
 def digestible(value: JsonValue) -> JsonValue:
-    r"""Give any JSON value, floats and all, a form that has canonical bytes; different values get different forms.
+    r"""Give any JSON value, floats and all, a form with canonical bytes; no two values get the same.
 
-    Strings are escaped; what canonical JSON cannot carry becomes an object whose only key starts with one backslash,
-    which no escaped key does. Long strings are stood for by their SHA-256.
+    Strings are escaped; what canonical JSON cannot carry becomes an object whose only key starts with one
+    backslash, which no escaped key does. Long strings are stood for by their SHA-256.
     """
     if isinstance(value, str):
         return _digestible_text(value)

@@ -1,7 +1,7 @@
 """Hashes that bind records to each other: the previous-line chain and the Merkle tree of RFC 6962.
 
-A tree over n records is held as the roots of its complete subtrees, largest first, so that appending and reading the root
-cost O(log n) and nothing is kept per record.
+A tree over n records is held as the roots of its complete subtrees, largest first, so that appending and
+reading the root cost O(log n) and nothing is kept per record.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def consistency_proof(leaves: Sequence[bytes], earlier: int) -> tuple[bytes, ...
 
 
 def inclusion_holds(leaf: bytes, proof: Sequence[bytes], *, index: int, size: int, root: bytes) -> bool:
-    """Tell whether a leaf is at ``index`` of the tree of ``size`` leaves with ``root`` (RFC 9162 section 2.1.3.2)."""
+    """Tell whether a leaf is at ``index`` of a tree of ``size`` leaves (RFC 9162 section 2.1.3.2)."""
     if not 0 <= index < size:
         return False
     position, last, node = index, size - 1, leaf
@@ -116,7 +116,7 @@ def inclusion_holds(leaf: bytes, proof: Sequence[bytes], *, index: int, size: in
 def consistency_holds(
     proof: Sequence[bytes], *, earlier: int, later: int, earlier_root: bytes, later_root: bytes
 ) -> bool:
-    """Tell whether the tree of ``earlier`` leaves is a prefix of that of ``later`` (RFC 9162 section 2.1.4.2)."""
+    """Tell whether a tree of ``earlier`` leaves is a prefix of a later one (RFC 9162 section 2.1.4.2)."""
     if not 1 <= earlier <= later:
         return False
     if earlier == later:

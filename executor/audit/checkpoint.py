@@ -16,7 +16,7 @@ _DASH = "\u2014"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """How many records a journal held and the root of the tree over them. ``text`` is the whole signed note."""
+    """How many records a journal held, and the root over them. ``text`` is the whole signed note."""
 
     origin: str
     size: int

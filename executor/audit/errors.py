@@ -1,8 +1,8 @@
-"""What can go wrong with the journal, the key or the store. What a verification finds is a result, not one of these.
+"""What can go wrong with the journal, the key or the store. What a verification finds is a result.
 
 AuditError
 ├── JournalError
-│   ├── JournalUnavailable   a record could not be written or made durable; nothing may run on the strength of it
+│   ├── JournalUnavailable   a record could not be written or made durable; nothing may rest on it
 │   ├── JournalLocked        another process is writing this journal
 │   ├── JournalExists        a new journal was asked for where there is one
 │   ├── JournalDamaged       the journal does not hold together and must not be continued
@@ -34,37 +34,37 @@ class JournalError(AuditError):
     """The journal could not do what was asked."""
 
 
-class JournalUnavailable(JournalError):
+class JournalUnavailable(JournalError):  # noqa: N818
     """A record is not in the journal, or may not outlive a crash. Deny what depends on it."""
 
     code = "audit.unavailable"
 
 
-class JournalLocked(JournalError):
+class JournalLocked(JournalError):  # noqa: N818
     """Another process holds the journal's lock."""
 
 
-class JournalExists(JournalError):
+class JournalExists(JournalError):  # noqa: N818
     """There is a journal in this directory already."""
 
 
-class JournalDamaged(JournalError):
+class JournalDamaged(JournalError):  # noqa: N818
     """What is on disk is not what was written; continuing would sign over it."""
 
     code = "journal.broken"
 
 
-class JournalClosed(JournalError):
+class JournalClosed(JournalError):  # noqa: N818
     """Nothing can follow the record that closed this journal."""
 
     code = "run.closed"
 
 
-class RecordRefused(AuditError):
+class RecordRefused(AuditError):  # noqa: N818
     """A value has no canonical form here: a float, an integer of 2^53 or more, a lone surrogate."""
 
 
-class KeyRefused(AuditError):
+class KeyRefused(AuditError):  # noqa: N818
     """A key file is missing, open to others, or not an Ed25519 key."""
 
 
@@ -72,17 +72,17 @@ class StoreError(AuditError):
     """The place where runs are kept could not do what was asked."""
 
 
-class StoreRefused(StoreError):
+class StoreRefused(StoreError):  # noqa: N818
     """The state directory belongs to somebody else or can be written by others."""
 
 
-class RunNotFound(StoreError):
+class RunNotFound(StoreError):  # noqa: N818
     """No run has this name."""
 
 
-class RunExists(StoreError):
+class RunExists(StoreError):  # noqa: N818
     """A run with this name is there already."""
 
 
-class RunLocked(StoreError):
+class RunLocked(StoreError):  # noqa: N818
     """Another process is working on this run."""

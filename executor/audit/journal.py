@@ -1,8 +1,9 @@
 """Write a run's records: one line, one system call, in order, chained, signed now and then.
 
-A call may only run when its decision is in the journal, and a call that ran must find room for its end. So space is held
-back in advance: when the disk is full, new decisions are refused while the ends of running calls and the closing records
-still fit. After the first refusal the journal takes no more decisions in this process; ``resume`` goes on once there is space.
+A call may only run when its decision is in the journal, and a call that ran must find room for its end. So
+space is held back in advance: when the disk is full, new decisions are refused while the ends of running
+calls and the closing records still fit. After the first refusal the journal takes no more decisions in this
+process; ``resume`` goes on once there is space.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ class Journal:
         details: Mapping[str, JsonValue] | None = None,
         sink: Callable[[int], Sink] = FileSink,
     ) -> Resumption:
-        """Take up a journal that a process left behind: check all of it, cut off a torn last line, note what was found.
+        """Take up a journal that a process left behind, after checking all of it and cutting off a torn line.
 
         Raises:
             JournalLocked: Another process is writing it.
@@ -212,12 +213,14 @@ class Journal:
         return frozenset(self._open)
 
     def append(self, kind: str, body: Mapping[str, JsonValue]) -> Appended:
-        """Write one record. It outlives this process on return; ``flush`` makes it outlive the machine, if that is the policy.
+        """Write one record. It outlives this process on return, and the machine after ``flush``.
 
-        Bodies are documented in ``record``. Text that is not UTF-8 (surrogate escapes) is escaped and the record marked.
+        Bodies are documented in ``record``. Text that is not UTF-8 (surrogate escapes) is escaped and the
+        record marked.
 
         Raises:
-            JournalUnavailable: It is not in the journal. Of a call that it would have allowed nothing may run.
+            JournalUnavailable: It is not in the journal. Of a call that it would have allowed nothing may
+            run.
             JournalClosed: The run was closed.
             RecordRefused: The body holds a float, an integer beyond 53 bits, or is not JSON.
         """
@@ -228,7 +231,7 @@ class Journal:
         return appended
 
     async def flush(self) -> None:
-        """Return when everything appended so far outlives what the policy says. Callers that wait share one sync.
+        """Return when all that was appended is as durable as the policy says. Waiting callers share a sync.
 
         Raises:
             JournalUnavailable: The disk did not take it. The journal takes no more records.
@@ -260,7 +263,8 @@ class Journal:
                 "checkpoint",
                 {"size": checkpoint.size, "root": checkpoint.root.hex(), "text": checkpoint.text},
             )
-        # The copy beside the journal is a second look, not the record: on a full disk the older copy stays, and still holds.
+        # The copy beside the journal is a second look, not the record: on a full disk the older one
+        # stays, and still holds.
         with suppress(OSError):
             store_checkpoint(checkpoint, self.directory / CHECKPOINT_NAME)
         return checkpoint
@@ -286,7 +290,7 @@ class Journal:
         return self._seal
 
     def close(self) -> None:
-        """Let go of the file, its lock and the space held back. Without ``seal`` the journal stays incomplete."""
+        """Let go of the file, its lock and what was held back. Unsealed, the journal stays incomplete."""
         self._writer.close()
 
     def __enter__(self) -> Self:
@@ -313,23 +317,28 @@ class Journal:
     def _append(self, kind: str, body: Mapping[str, JsonValue]) -> Appended:
         if self._closed:
             raise JournalClosed(f"{self.path}: the run is closed, a {kind} record cannot follow")
-        opening = kind in _OPENING_KINDS
         elapsed_us = self._elapsed_us()
         line = self._line(kind, body, elapsed_us)
         try:
-            if opening and self.failure is not None:
-                raise JournalUnavailable(self.failure)
-            self._writer.write(line, keep=self._held_back() if opening else 0)
-        except JournalUnavailable as error:
-            self.failure = self.failure or str(error)
+            self._write(line, opening=kind in _OPENING_KINDS)
+        except JournalUnavailable:
             self.refused_calls += kind == "call.decided"
             raise
         self._account(kind, body)
         seq = self._tail.add(line[:-1], elapsed_us=elapsed_us)
         return Appended(seq=seq, hash=self._tail.head)
 
+    def _write(self, line: bytes, *, opening: bool) -> None:
+        if opening and self.failure is not None:
+            raise JournalUnavailable(self.failure)
+        try:
+            self._writer.write(line, keep=self._held_back() if opening else 0)
+        except JournalUnavailable as error:
+            self.failure = self.failure or str(error)
+            raise
+
     def _line(self, kind: str, body: Mapping[str, JsonValue], elapsed_us: int) -> bytes:
-        """Return the canonical bytes of a record; every name and value beside the body is plain ASCII in sorted order."""
+        """Return a record's canonical bytes; what stands beside the body is plain ASCII in sorted order."""
         mark = b""
         try:
             encoded = canonical(body)
@@ -338,7 +347,10 @@ class Journal:
             mark = b'"escaped":true,'
         tail = self._tail
         moment = self._clock.wall_time().astimezone(UTC).isoformat(timespec="microseconds")[:26]
-        head = f'"kind":"{kind}","prev":"{tail.head}","run":{self._run_json},"seq":{tail.tree.size},"ts":"{moment}Z","v":1}}\n'
+        head = (
+            f'"kind":"{kind}","prev":"{tail.head}","run":{self._run_json},'
+            f'"seq":{tail.tree.size},"ts":"{moment}Z","v":1}}\n'
+        )
         return b'{"body":%b,"elapsed_us":%d,%b%b' % (encoded, elapsed_us, mark, head.encode())
 
     def _account(self, kind: str, body: Mapping[str, JsonValue]) -> None:
@@ -350,7 +362,7 @@ class Journal:
             self._closed = True
 
     def _held_back(self) -> int:
-        """Space for the closing records, and for the end of each running call and of the one being decided."""
+        """Return the space for closing records, the end of each running call and of the one now decided."""
         return CLOSING_RESERVE_BYTES + CALL_RESERVE_BYTES * (len(self._open) + 1)
 
     def _elapsed_us(self) -> int:
@@ -365,7 +377,8 @@ class Journal:
         return sign_checkpoint(self._signer, origin=self.origin, size=tree.size, root=tree.root())
 
     def _checkpoint_if_possible(self) -> None:
-        # The record that led here is in the journal. That no checkpoint follows is kept in ``failure`` and refuses the next call.
+        # The record that led here is in the journal. That no checkpoint follows is kept in ``failure``
+        # and refuses the next call.
         with suppress(JournalUnavailable):
             self.checkpoint()
 

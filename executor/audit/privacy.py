@@ -1,8 +1,8 @@
-"""Say what a call was asked with, without keeping it: a keyed digest, and a short preview with secrets taken out.
+"""Say what a call was asked with, without keeping it: a keyed digest and a short redacted preview.
 
-The key is per journal and never leaves the run's directory, so that whoever gets the journal alone cannot guess a path or a
-PIN by hashing candidates. The preview is a help for the reader; what it recognises as a secret is a list of known shapes,
-and a secret of another shape stays in it.
+The key is per journal and never leaves the run's directory, so that whoever gets the journal alone cannot
+guess a path or a PIN by hashing candidates. The preview is a help for the reader; what it recognises as a
+secret is a list of known shapes, and a secret of another shape stays in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _SECRET_TEXT = re.compile(
     -----BEGIN\ [A-Z0-9 ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z0-9 ]*PRIVATE\ KEY-----|\Z)
     | \b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}
     | \bgh[pousr]_[A-Za-z0-9]{16,} | \bgithub_pat_[A-Za-z0-9_]{16,} | \bglpat-[A-Za-z0-9_-]{16,}
-    | \bxox[abeoprs]-[A-Za-z0-9-]{8,} | \bAKIA[A-Z0-9]{12,} | \bAIza[A-Za-z0-9_-]{20,} | \bnpm_[A-Za-z0-9]{16,} | \bhf_[A-Za-z0-9]{16,}
+    | \bxox[abeoprs]-[A-Za-z0-9-]{8,} | \bAKIA[A-Z0-9]{12,} | \bAIza[A-Za-z0-9_-]{20,}
+    | \bnpm_[A-Za-z0-9]{16,} | \bhf_[A-Za-z0-9]{16,}
     | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?
     | (?<=://)[^\s/:@"']*:[^\s/@"']+(?=@)
     | (?i:(?<=bearer\ )|(?<=basic\ ))[A-Za-z0-9._~+/=-]{8,}
@@ -59,7 +60,7 @@ class Fingerprints:
         return f"hmac-sha256:{hmac.digest(self._key, data, sha256).hex()}"
 
     def arguments(self, arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        """Return what a ``call.decided`` record says of a call's arguments. Any JSON value will do, floats too."""
+        """Return what ``call.decided`` says of a call's arguments. Any JSON value will do, floats too."""
         text, truncated = preview(arguments)
         digest = self.digest(canonical(digestible(arguments)))
         return {"digest": digest, "preview": text, "truncated": truncated}
@@ -98,7 +99,7 @@ class Fingerprints:
 
 
 def preview(arguments: Mapping[str, JsonValue]) -> tuple[str, bool]:
-    """Return arguments as short readable text with known shapes of secrets taken out, and whether it was cut."""
+    """Return arguments as short text with known shapes of secrets taken out, and whether it was cut."""
     parts: list[str] = []
     length = 0
     for name, value in arguments.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from pydantic_core import from_json
 
@@ -51,7 +52,9 @@ def read_records(path: Path) -> Iterator[Record]:
 def _record(line: bytes, place: str) -> Record:
     try:
         value = from_json(line)
-        body = unescape_strings(value["body"]) if value.get("escaped") else value["body"]
+        body = value["body"]
+        if value.get("escaped"):
+            body = cast("dict[str, JsonValue]", unescape_strings(body))
         return Record(
             seq=value["seq"], kind=value["kind"], ts=value["ts"], elapsed_us=value["elapsed_us"], body=body
         )

@@ -1,4 +1,4 @@
-"""The receipt: one signed statement of what a run was allowed, what it did, and what came of it (in-toto Statement v1)."""
+"""The receipt: a signed in-toto statement of what a run was allowed, what it did, and what came of it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SandboxPart(Part):
     details: dict[str, str] = Field(default={}, description="Further facts of the backend.")
     controls: tuple[ControlPart, ...] = Field(
         default=(),
-        description="Each control: `observed` (seen to hold), `configured` (asked for), `unknown`, `missing`.",
+        description="Each control: `observed` to hold, `configured` only, `unknown` or `missing`.",
     )
 
 
@@ -241,8 +241,8 @@ def build_statement(
 ) -> dict[str, Any]:
     """Return the statement of a run as a JSON object.
 
-    Each part is the model of that name, a mapping, or a dataclass with the same fields (a verdict of budgets, a change of
-    sandboxes). Text that is not UTF-8 is escaped throughout, and ``escaped`` says so.
+    Each part is the model of that name, a mapping, or a dataclass with the same fields (a verdict of
+    budgets, a change of sandboxes). Text that is not UTF-8 is escaped throughout, and ``escaped`` says so.
 
     Raises:
         ValueError: A part does not fit.
@@ -325,7 +325,7 @@ def subjects(receipt: Receipt) -> list[dict[str, Any]]:
     return [journal, *({"name": change.path, "digest": {"sha256": change.sha256}} for change in files)]
 
 
-def plain(value: object) -> Any:
+def plain(value: object) -> Any:  # noqa: ANN401 (the edge where objects become JSON)
     """Turn models and dataclasses into mappings and sequences of JSON values."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")

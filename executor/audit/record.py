@@ -1,12 +1,14 @@
 """What a journal record holds: the envelope that every record has, and one body for each kind.
 
-The writer puts plain mappings into the journal; these models say what they must be. They are used where records are read
-and verified, and docs/journal.md is checked against them.
+The writer puts plain mappings into the journal; these models say what they must be. They are used where
+records are read and verified, and docs/journal.md is checked against them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, TypeAdapter, create_model
 
@@ -30,7 +32,7 @@ Outcome = Literal["pass", "mixed", "fail", "unproven"]
 
 
 class Part(BaseModel):
-    """A piece of a record or receipt: exact fields, never changed. Reads objects with the same attributes as well."""
+    """A piece of a record or receipt: exact fields, never changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
@@ -346,15 +348,20 @@ class Envelope(Part):
     )
     escaped: Literal[True] | None = Field(
         default=None,
-        description="There only when every string of the body is escaped, because one held bytes that are not UTF-8.",
+        description="There only when every string of the body is escaped: one held bytes that are not UTF-8.",
     )
 
 
-_RECORDS: tuple[type[Envelope], ...] = tuple(
-    create_model(model.__name__ + "Record", __base__=Envelope, kind=(Literal[kind], ...), body=(model, ...))
-    for kind, model in BODIES.items()
-)
-_ADAPTER: TypeAdapter[Envelope] = TypeAdapter(Annotated[Union[_RECORDS], Field(discriminator="kind")])
+def _record_of(kind: Kind, body: type[Part]) -> type[Envelope]:
+    fields: dict[str, Any] = {"kind": (Literal[kind], ...), "body": (body, ...)}
+    return create_model(body.__name__ + "Record", __base__=Envelope, **fields)
+
+
+def _any_record() -> Any:  # noqa: ANN401 (a type made at run time has no static name)
+    return Annotated[reduce(or_, (_record_of(*item) for item in BODIES.items())), Field(discriminator="kind")]
+
+
+_ADAPTER: TypeAdapter[Envelope] = TypeAdapter(_any_record())
 
 
 def parse_record(value: object) -> Envelope:

@@ -54,9 +54,10 @@ class Recovered:
 
 
 def recover(path: Path, *, run_id: str, key: VerifierKey, checkpoint: Path) -> Recovered:
-    """Check a journal from its first line to its last, and against the checkpoint kept beside it. Nothing is changed.
+    """Check a journal from first line to last, and against the checkpoint beside it. Nothing is changed.
 
-    A last line without a newline is what a killed writer leaves and is no damage; anything else that is wrong is.
+    A last line without a newline is what a killed writer leaves and is no damage; anything else that is
+    wrong is.
 
     Raises:
         JournalDamaged: It is empty, was changed, was cut, or was written under another key.

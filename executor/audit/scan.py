@@ -1,8 +1,8 @@
 """Read a journal line by line and find where it stops being what was written.
 
-A changed line breaks the link of the next one, so a broken link alone does not say which of the two neighbours is bad. What
-follows decides: if the later one is itself linked to by its successor (or is the head that the receipt names), it is as it was
-written, and the earlier one was changed.
+A changed line breaks the link of the next one, so a broken link alone does not say which of the two
+neighbours is bad. What follows decides: if the later one is itself linked to by its successor (or is the
+head that the receipt names), it is as it was written, and the earlier one was changed.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ MAX_PROBLEMS = 20
 class Problem:
     """Something that is not as it was written.
 
-    ``seq`` names the first bad record (line ``seq + 1``); None when it is about the journal as a whole. ``last`` is set when
-    the damage can only be placed between two records.
+    ``seq`` names the first bad record (line ``seq + 1``); None when it is about the journal as a whole.
+    ``last`` is set when the damage can only be placed between two records.
     """
 
     code: str
@@ -82,7 +82,7 @@ class OpenCall:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Anchors:
-    """What is known about a journal from elsewhere: the key, signed checkpoints, and the last two line hashes."""
+    """What is known of a journal from elsewhere: key, signed checkpoints, hashes of the last two lines."""
 
     key: VerifierKey | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
@@ -260,17 +260,11 @@ class Scanner:
             self._compare(self._waiting.pop(0))
 
     def _compare(self, checkpoint: Checkpoint) -> None:
-        anchors = self._anchors
-        at_end = checkpoint.size == anchors.sealed_size
-        if (
-            at_end
-            and self._links_whole
-            and self._suspect is None
-            and anchors.previous_head == self.tail.previous_head
-        ):
-            if anchors.head != self.tail.head:
-                self._bad("record.changed", "is not the record that was sealed last", checkpoint.size - 1)
-                return
+        anchors, tail = self._anchors, self.tail
+        sealed_here = self._links_whole and checkpoint.size == anchors.sealed_size
+        if sealed_here and anchors.previous_head == tail.previous_head and anchors.head != tail.head:
+            self._bad("record.changed", "is not the record that was sealed last", checkpoint.size - 1)
+            return
         self._signed(checkpoint, checkpoint.size)
 
     def _bad(self, code: str, detail: str, seq: int) -> None:

@@ -1,4 +1,4 @@
-"""The Ed25519 key that signs checkpoints and receipts, and the verifier keys that others check them with (C2SP signed-note)."""
+"""The Ed25519 key that signs checkpoints and receipts, and the verifier keys to check them with (C2SP)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Signer:
         """Read a key file (PKCS #8 PEM, unencrypted).
 
         Raises:
-            KeyRefused: It is missing, belongs to another user, can be read by others or is not an Ed25519 key.
+            KeyRefused: It is missing, not only ours to read, or not an Ed25519 key.
         """
         text = read_private(path)
         try:
@@ -115,7 +115,7 @@ class Signer:
 
     @classmethod
     def load_or_create(cls, path: Path) -> Signer:
-        """Read the key file, or make one that only this user can read. Two processes that race get the same key.
+        """Read the key file, or make one for this user alone. Two processes that race get the same key.
 
         Raises:
             KeyRefused: See ``load``.
@@ -126,7 +126,7 @@ class Signer:
 
 
 def is_key_name(name: str) -> bool:
-    """Tell whether a signed note can carry this key name: not empty, without spaces, control characters or ``+``."""
+    """Tell whether a signed note can carry this key name: printable, without spaces or ``+``."""
     return bool(name) and name.isprintable() and not any(c.isspace() or c == "+" for c in name)
 
 
@@ -158,7 +158,7 @@ def _create_private(path: Path) -> None:
     pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    # Written aside and linked into place: a reader never sees half a key, and a second creator loses without harm.
+    # Written aside and linked into place: nobody reads half a key, and a second creator loses in peace.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

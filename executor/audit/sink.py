@@ -116,20 +116,22 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 def _locked(fd: int, path: Path) -> int:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The lock is on the file, the name may lead to another by now.
-        if not os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False)):
-            raise JournalLocked(f"{path}: was replaced while it was being opened")
-    except BlockingIOError as error:
-        os.close(fd)
-        raise JournalLocked(
-            f"{path}: another process is writing this journal",
-            hint="one run has one writer; wait until it ends",
-        ) from error
+        _lock(fd, path)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _lock(fd: int, path: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        hint = "one run has one writer; wait until it ends"
+        raise JournalLocked(f"{path}: another process is writing this journal", hint=hint) from error
+    # The lock is on the file; the name may lead to another by now.
+    if not os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False)):
+        raise JournalLocked(f"{path}: was replaced while it was being opened")
 
 
 def _find_fallocate() -> ctypes._NamedFuncPointer | None:

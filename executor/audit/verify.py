@@ -11,8 +11,8 @@ from executor.audit.checkpoint import Checkpoint, load_checkpoint, origin_of, pa
 from executor.audit.errors import KeyRefused
 from executor.audit.reader import read_lines
 from executor.audit.receipt import Receipt, Statement, VerdictPart, read_receipt, subjects
-from executor.audit.record import Envelope as Record
 from executor.audit.record import CallDecided, Judged, RunOpened, Violated
+from executor.audit.record import Envelope as Record
 from executor.audit.scan import Anchors, OpenCall, Problem, Scanner
 from executor.audit.signer import VerifierKey
 
@@ -25,7 +25,7 @@ class Verification:
         ok: It is what was written, and all of it.
         intact: Nothing in it was changed, as far as the anchors reach.
         complete: It ends with a closing record.
-        anchored: A receipt, checkpoint or key from outside the journal was held against it. Without one, somebody who could
+        anchored: A receipt, checkpoint or key from outside was held against it. Without one, whoever could
             write the file could have replaced it whole under a key of their own.
         signed_size: How many records are under a checkpoint that holds.
         problems: What is wrong, the first bad record first.
@@ -47,7 +47,7 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceiptVerification:
-    """What a receipt's check found. ``key_pinned`` is False when only the key that it names itself was at hand."""
+    """What a receipt's check found. Without ``key_pinned`` only the key that it names itself was at hand."""
 
     ok: bool
     key_pinned: bool
@@ -63,7 +63,7 @@ def verify_journal(
     key: str | None = None,
     checkpoints: Sequence[Path] = (),
 ) -> Verification:
-    """Check a journal from end to end, against a receipt, a pinned verifier key and checkpoints kept elsewhere, if given.
+    """Check a journal from end to end, and against a receipt, a pinned key and kept checkpoints if given.
 
     Raises:
         OSError: A file cannot be read.

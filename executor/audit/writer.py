@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from executor.audit.errors import JournalUnavailable
 from executor.audit.sink import Sink
 
@@ -57,7 +59,7 @@ class LineWriter:
         self.size = end
 
     def sync(self) -> None:
-        """Return when everything written is on the disk.
+        """Return when everything written is on the disk. May be called from another thread.
 
         Raises:
             JournalUnavailable: The disk did not take it; nothing can be written any more.
@@ -65,18 +67,19 @@ class LineWriter:
         try:
             self._sink.sync()
         except OSError as error:
-            # After a failed sync the kernel may have dropped the pages: asking again could answer yes wrongly.
+            # After a failed sync the kernel may have dropped the pages: asking again could wrongly say yes.
             self._broken = f"the journal could not be made durable: {_words(error)}"
             raise JournalUnavailable(self._broken) from error
 
     def close(self) -> None:
         """Give back what was held and let go of the file. Safe to call twice."""
-        sink, self._sink = self._sink, _CLOSED
         if self._held_to > self.size and not self._broken:
             # A file that keeps its tail of empty blocks is no worse than untidy.
-            _try_truncate(sink, self.size)
+            with suppress(OSError):
+                self._sink.truncate(self.size)
+        self._held_to = self.size
         self._broken = self._broken or "the journal is closed"
-        sink.close()
+        self._sink.close()
 
     def _take_back(self) -> None:
         """Undo a torn write. This also frees what was held back, so hold as much again, if there is any."""
@@ -87,45 +90,11 @@ class LineWriter:
             return
         held, self._held_to = self._held_to - self.size, self.size
         if self.reserves and held > 0:
-            _try_reserve(self._sink, self.size, held)
-
-
-def _try_truncate(sink: Sink, size: int) -> bool:
-    try:
-        sink.truncate(size)
-    except OSError:
-        return False
-    return True
-
-
-def _try_reserve(sink: Sink, start: int, length: int) -> bool:
-    try:
-        return sink.reserve(start, length)
-    except OSError:
-        return False
+            # Somebody else may have taken the space in between: then closing records fail like any other.
+            with suppress(OSError):
+                self._sink.reserve(self.size, held)
+                self._held_to = self.size + held
 
 
 def _words(error: OSError | None) -> str:
     return "refused" if error is None else error.strerror or str(error)
-
-
-class _ClosedSink:
-    """Stands where a closed file was."""
-
-    def write(self, data: bytes) -> int:
-        return 0
-
-    def truncate(self, size: int) -> None:
-        pass
-
-    def reserve(self, start: int, length: int) -> bool:
-        return False
-
-    def sync(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-_CLOSED: Sink = _ClosedSink()
