@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from yaml.composer import Composer
-from yaml.error import MarkedYAMLError, YAMLError
+from yaml.error import YAMLError
 from yaml.events import AliasEvent, NodeEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.parser import Parser
@@ -109,8 +109,12 @@ def _plain_value(text: str) -> object:
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
-class _RefusedError(MarkedYAMLError):
+class _RefusedError(YAMLError):
     """Something of YAML that a remit does not need."""
+
+    def __init__(self, event: NodeEvent, message: str) -> None:
+        super().__init__(message)
+        self.line = _line(event.start_mark)
 
 
 class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
@@ -125,26 +129,26 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
         self.depth = 0
         self.nodes = 0
 
-    def compose_node(self, parent: Node | None, index: object) -> Node | None:
-        self._refuse_extras(self.peek_event())
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        """Compose one node and all below it, unless a limit is passed or it is more than a plain value."""
+        event = cast("NodeEvent", self.peek_event())  # type: ignore[no-untyped-call]
         self.depth += 1
         self.nodes += 1
         if self.depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            raise _RefusedError(problem="too deep or too large", problem_mark=self.peek_event().start_mark)
+            raise _RefusedError(event, f"more than {MAX_DEPTH} levels or {MAX_NODES} values")
+        if (extra := _extra(event)) is not None:
+            raise _RefusedError(event, f"{extra} is not allowed; write the value itself")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
-    def _refuse_extras(self, event: NodeEvent) -> None:
-        for what, present in (
-            ("an alias", isinstance(event, AliasEvent)),
-            ("an anchor", event.anchor is not None),
-            ("a tag", getattr(event, "tag", None) is not None),
-        ):
-            if present:
-                raise _RefusedError(
-                    problem=f"{what} is not allowed: write the value itself", problem_mark=event.start_mark
-                )
+
+def _extra(event: NodeEvent) -> str | None:
+    if isinstance(event, AliasEvent):
+        return "an alias"
+    if event.anchor is not None:
+        return "an anchor"
+    return None if getattr(event, "tag", None) is None else "a tag"
 
 
 def _compose(text: str) -> Node | None:
@@ -156,16 +160,22 @@ def _compose(text: str) -> Node | None:
 
 
 def _syntax_problem(error: YAMLError, text: str) -> Problem:
-    if isinstance(error, MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        said = " ".join(filter(None, (error.context, error.problem)))
-        return Problem(line=mark.line + 1 if mark else 1, where="", message=f"not valid YAML: {said}")
+    if isinstance(error, _RefusedError):
+        return Problem(line=error.line, where="", message=str(error))
     if isinstance(error, ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return Problem(
-            line=line, where="", message="a character that cannot be printed", seen=show(chr(error.character))
+            line=line, where="", message="a character that cannot be printed", seen=f"U+{error.character:04X}"
         )
-    return Problem(line=1, where="", message=f"not valid YAML: {error}")
+    said = " ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None))))
+    return Problem(
+        line=_line(getattr(error, "problem_mark", None)), where="", message=f"not valid YAML: {said or error}"
+    )
+
+
+def _line(mark: object) -> int:
+    line: int = getattr(mark, "line", 0)
+    return line + 1
 
 
 @dataclass(kw_only=True, slots=True)
@@ -181,7 +191,7 @@ class _Reading:
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
             return [self.value_of(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._scalar(node, path)
+        return self._scalar(cast("ScalarNode", node), path)
 
     def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, object]:
         values: dict[str, object] = {}

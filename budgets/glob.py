@@ -89,23 +89,32 @@ class GlobSet:
     """Several globs as one: a path matches when one of them does; of no globs, never."""
 
     patterns: tuple[str, ...]
+    names: frozenset[str]
     itself: re.Pattern[str]
-    covered: re.Pattern[str]
+    below: re.Pattern[str] | None
 
     @classmethod
     def of(cls, patterns: Sequence[str], *, covers_below: bool = False) -> Self:
         """Compile the globs; with ``covers_below`` the match of a directory covers all below it."""
-        exact = tuple(patterns)
-        itself = _compiled(exact, covers_below=False)
-        return cls(patterns=exact, itself=itself, covered=_compiled(exact, covers_below=covers_below))
+        # A name at any depth, as most of what is protected by default, is looked up and not searched for.
+        names = frozenset(glob[3:] for glob in patterns if glob.startswith("**/") and _is_name(glob[3:]))
+        others = tuple(glob for glob in patterns if not (glob.startswith("**/") and glob[3:] in names))
+        below = _compiled(others, covers_below=True) if covers_below else None
+        return cls(
+            patterns=tuple(patterns), names=names, itself=_compiled(others, covers_below=False), below=below
+        )
 
     def matches(self, relative: str) -> bool:
         """Say whether a glob covers the path."""
-        return self.covered.fullmatch(_subject(relative)) is not None
+        if self.below is None:
+            return self.matches_itself(relative)
+        named = bool(self.names) and not self.names.isdisjoint(relative.split("/"))
+        return named or self.below.fullmatch(_subject(relative)) is not None
 
     def matches_itself(self, relative: str) -> bool:
         """Say whether a glob matches the path, and not only a directory above it."""
-        return self.itself.fullmatch(_subject(relative)) is not None
+        named = relative.rpartition("/")[2] in self.names
+        return named or self.itself.fullmatch(_subject(relative)) is not None
 
     def first(self, relative: str) -> str:
         """Name the first glob that matches the path or a directory above it; nothing when none does."""
@@ -113,13 +122,17 @@ class GlobSet:
         heads = ["/".join(segments[:end]) for end in range(1, len(segments) + 1)]
         return next((glob for glob in self.patterns if any(glob_matches(glob, head) for head in heads)), "")
 
-    def names(self, segments: Sequence[str], *, exactly: Sequence[bool]) -> bool:
-        """Say whether one glob matches with a literal segment wherever ``exactly`` asks for it."""
-        steps = list(zip(segments, exactly, strict=True))
+    def names_exactly(self, segments: Sequence[str], *, where: Sequence[bool]) -> bool:
+        """Say whether one glob matches with a literal segment wherever ``where`` asks for it."""
+        steps = list(zip(segments, where, strict=True))
         return any(
             _walk(glob.split("/"), steps, stays=lambda step: not step[1], moves=_names_segment)
             for glob in self.patterns
         )
+
+
+def _is_name(segment: str) -> bool:
+    return "/" not in segment and is_literal(segment)
 
 
 def _names_segment(pattern: str, step: tuple[str, bool]) -> bool:

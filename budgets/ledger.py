@@ -87,7 +87,7 @@ class Ledger:
                 f"call {call_id!a} does not fit: {'; '.join(reason.detail for reason in shortages)}"
             )
         under_way = MappingProxyType({**self.under_way, call_id: cost})
-        return replace(self, reserved=self._charged(self.reserved, cost, 1), under_way=under_way)
+        return self._next(used=self.used, reserved=self._charged(self.reserved, cost, 1), under_way=under_way)
 
     def settle(self, call_id: str, *, written_bytes: int, output_bytes: int) -> Settlement:
         """Turn what was reserved for a call into what it used, also where that is more than was left.
@@ -100,7 +100,8 @@ class Ledger:
         cost = self._under_way(call_id)
         used = self._charged(self.used, Cost(tool=cost.tool, written_bytes=written_bytes), 1)
         used = replace(used, output_bytes=used.output_bytes + output_bytes)
-        ledger = replace(self.release(call_id), used=used)
+        released = self.release(call_id)
+        ledger = self._next(used=used, reserved=released.reserved, under_way=released.under_way)
         return Settlement(
             ledger=ledger, overspends=tuple(_overspends(ledger, cost, written_bytes, output_bytes))
         )
@@ -113,9 +114,8 @@ class Ledger:
         """
         cost = self._under_way(call_id)
         others = {other: its_cost for other, its_cost in self.under_way.items() if other != call_id}
-        return replace(
-            self, reserved=self._charged(self.reserved, cost, -1), under_way=MappingProxyType(others)
-        )
+        reserved = self._charged(self.reserved, cost, -1)
+        return self._next(used=self.used, reserved=reserved, under_way=MappingProxyType(others))
 
     def note_attempt(self) -> Ledger:
         """Count a call that was asked for, whatever becomes of it."""
@@ -186,6 +186,18 @@ class Ledger:
         if cost is None:
             raise LedgerError(f"call {call_id!a} is not under way")
         return cost
+
+    def _next(self, *, used: Usage, reserved: Usage, under_way: Mapping[str, Cost]) -> Ledger:
+        return Ledger(
+            budget=self.budget,
+            started_seconds=self.started_seconds,
+            used=used,
+            reserved=reserved,
+            under_way=under_way,
+            attempts=self.attempts,
+            violations=self.violations,
+            groups_by_tool=self.groups_by_tool,
+        )
 
     def _charged(self, usage: Usage, cost: Cost, calls: int) -> Usage:
         """Add one call to the sums, or with ``calls`` -1 take it off."""

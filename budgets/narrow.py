@@ -9,7 +9,7 @@ parent's globs must name them apart.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import ValidationError
 
@@ -25,7 +25,7 @@ _SMALLER_IN_SANDBOX: Final = (
     *("memory", "cpus", "cpu_time", "pids", "disk", "inodes", "tmp", "files", "file_size"),
     *("command_timeout", "command_output", "output_limit"),
 )
-_COMMIT_ORDER: Final = ("never", "on_pass", "always")
+_COMMIT_ORDER: Final[tuple[Literal["never", "on_pass", "always"], ...]] = ("never", "on_pass", "always")
 
 
 def narrow(parent: Remit, child: Remit) -> Remit:
@@ -47,7 +47,7 @@ def narrow(parent: Remit, child: Remit) -> Remit:
             approve=_both(parent.approve, child.approve),
             tripwires=_both(parent.tripwires, child.tripwires),
             checks=(*parent.checks, *(check for check in child.checks if check not in parent.checks)),
-            commit=min(parent.commit, child.commit, key=_COMMIT_ORDER.index),
+            commit=next(when for when in _COMMIT_ORDER if when in {parent.commit, child.commit}),
         )
     except ValidationError as error:
         raise RemitInvalid(_SOURCE, problems_of(error)) from error

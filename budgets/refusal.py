@@ -48,9 +48,13 @@ _MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
         "string_pattern_mismatch": "the text does not have the form {pattern}",
     }
 )
+# Without these a rule between keys would be judged by a default that the author did not mean.
+_DECISIVE: Final[frozenset[KeyPath]] = frozenset({("sandbox", "kind"), ("sandbox", "lifetime")})
 _MORE_HINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "version": "write `version: 1`",
+        "task.id": "letters, digits, '.', '_' and '-', at most 64 and the first a letter or digit",
+        "task.class": "letters, digits, '_' and '-', at most 64 and the first a letter",
         "task": "write `task: {id: a-name}`",
         "scope": "write `scope: {workspace: ./a-directory}`",
         "scope.workspace": "write `workspace: ./a-directory`",
@@ -90,17 +94,20 @@ def _remit(value: object) -> Remit:
 
 def _rules_hidden_by(details: Sequence[ErrorDetails], value: object) -> list[ErrorDetails]:
     """Find the broken rules between keys, which are looked at only once each key by itself is well."""
-    known = {_path(detail) for detail in details if detail["type"] == "rule"}
-    wrong = {_path(detail) for detail in details} - known
+    wrong = {_path(detail) for detail in details if not _is_between_keys(detail)}
+    if not wrong or wrong & _DECISIVE:
+        return []
+    known = {_path(detail) for detail in details} - wrong
     try:
         _remit(_without(value, wrong, ()))
     except ValidationError as error:
-        return [
-            detail
-            for detail in error.errors(include_url=False)
-            if detail["type"] == "rule" and _path(detail) not in known
-        ]
+        found = error.errors(include_url=False)
+        return [detail for detail in found if _is_between_keys(detail) and _path(detail) not in known]
     return []
+
+
+def _is_between_keys(detail: ErrorDetails) -> bool:
+    return bool(detail.get("ctx", {}).get("at"))
 
 
 def _without(value: object, wrong: set[KeyPath], path: KeyPath) -> object:
@@ -144,12 +151,11 @@ def _says_enough(detail: ErrorDetails) -> bool:
 def _hint(detail: ErrorDetails, path: KeyPath) -> str | None:
     if detail["type"] == "extra_forbidden":
         return _key_hint(path)
-    if detail["type"] == "literal_error":
-        choices = [
-            choice.strip("'") for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        ]
+    expected = detail.get("ctx", {}).get("expected")
+    if isinstance(expected, str):
+        choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
         return _did_you_mean(str(detail["input"]), choices)
-    return _MORE_HINTS.get(dotted(path)) if detail["type"] == "missing" else None
+    return _MORE_HINTS.get(dotted(path)) if detail["type"] in {"missing", "string_pattern_mismatch"} else None
 
 
 def _key_hint(path: KeyPath) -> str:
@@ -171,7 +177,7 @@ def _shape(path: Sequence[str | int]) -> tuple[str, ...]:
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return [str(field.validation_alias or name) for name, field in model.model_fields.items()]
 
 
 def _did_you_mean(seen: str, choices: Sequence[str]) -> str | None:

@@ -130,7 +130,7 @@ class Scope:
     def _lifted(self, relative: str) -> bool:
         segments = relative.split("/")
         guarded = [self.protect.matches_itself("/".join(segments[: end + 1])) for end in range(len(segments))]
-        return self.write.names(segments, exactly=guarded)
+        return self.write.names_exactly(segments, where=guarded)
 
 
 def _uncovered(relative: str, access: str, globs: GlobSet) -> Reason:
