@@ -1,0 +1,206 @@
+"""One run under one remit: opened, called, finished or left to be taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import anyio
+from anyio import to_thread
+
+from budgets.budget import Remaining
+from budgets.call import JsonValue
+from budgets.reasons import Reason
+from budgets.remit import Remit
+from budgets.route import RouteEvidence
+from executor import bodies, tripwire
+from executor.approval import DEFAULT_TIMEOUT_SECONDS, Approver
+from executor.audit.journal import Durability
+from executor.book import Book
+from executor.broker import Broker
+from executor.closing import Closing, RunResult
+from executor.errors import RunClosed
+from executor.opening import Opening
+from executor.outcome import ToolOutcome
+from executor.plan import plan_sandbox
+from executor.store import RunDirectory, RunStore
+from executor.workshop import SandboxFactory, Workshop
+from sandboxes.base import Sandbox, SandboxSpec
+from sandboxes.open import open_sandbox
+
+_LEAVE_SECONDS: Final = 60.0
+
+
+class Run:
+    """The door to one run's broker. Made by ``open_run``."""
+
+    def __init__(self, *, broker: Broker, book: Book, closing: Closing, directory: RunDirectory) -> None:
+        self.remit = broker.remit
+        self.directory = directory
+        self._broker = broker
+        self._book = book
+        self._closing = closing
+        self._turns = 0
+        self._over: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The run's name in the store."""
+        return self.directory.run_id
+
+    @property
+    def remaining(self) -> Remaining:
+        """What is left of the budget now."""
+        return self._broker.ledger.remaining(now_seconds=self._book.elapsed_seconds)
+
+    @property
+    def stopped(self) -> Reason | None:
+        """Why no further call will run, if so."""
+        return self._broker.stopped
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, JsonValue],
+        *,
+        client_call_id: str | None = None,
+        source: str | None = None,
+    ) -> ToolOutcome:
+        """Carry out one tool call under the remit; denial, failure and limit are outcomes.
+
+        A call with a ``client_call_id`` that was seen before is not run again: it gets the answer that it had.
+
+        Raises:
+            RunClosed: The run is over.
+        """
+        self._require_open()
+        return await self._broker.call(
+            tool, arguments, client_call_id=client_call_id, source=source or self._closing.source
+        )
+
+    async def deny(self, tool: str, arguments: Mapping[str, JsonValue], reason: Reason) -> ToolOutcome:
+        """Record and answer a call that no tool of ours stands for.
+
+        Raises:
+            RunClosed: The run is over.
+        """
+        self._require_open()
+        return self._broker.deny(tool, arguments, reason, source=self._closing.source)
+
+    def note_route(self, evidence: RouteEvidence) -> None:
+        """Record which model is seen to have answered a turn.
+
+        Raises:
+            RunClosed: The run is over.
+            JournalUnavailable: It could not be recorded.
+        """
+        self._require_open()
+        self.note_turns(evidence.turn + 1)
+        self._book.append("route.noted", bodies.route_noted(evidence))
+
+    def note_turns(self, turns: int) -> None:
+        """Say how many turns of a model there were, so that one without evidence is missed."""
+        self._turns = max(self._turns, turns)
+
+    async def finish(self) -> RunResult:
+        """Close the sandbox, look at what changed, run the checks, judge, seal and sign.
+
+        Raises:
+            RunClosed: The run is over.
+            JournalUnavailable: The verdict could not be recorded, so there is none.
+        """
+        self._require_open()
+        self._over = "the run is finished"
+        turns = max([self._turns, *(evidence.turn + 1 for evidence in self._book.tally.routes)])
+        return await self._closing.finish(ledger=self._broker.ledger, turns=turns)
+
+    async def leave(self) -> None:
+        """Keep what was changed and close the journal so that the run can be taken up again."""
+        if self._over is None:
+            self._over = "the run was left"
+            await self._closing.suspend()
+
+    def _require_open(self) -> None:
+        if self._over is not None:
+            raise RunClosed(
+                f"run {self.id}: {self._over}", hint="open a new run, or resume one that was left"
+            )
+
+
+@asynccontextmanager
+async def open_run(
+    remit: Remit,
+    *,
+    base: Path,
+    store: RunStore | None = None,
+    resume: str | None = None,
+    source: str = "library",
+    approver: Approver | None = None,
+    approval_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    durability: Durability = "process",
+    sandbox_factory: SandboxFactory = open_sandbox,
+) -> AsyncIterator[Run]:
+    """Open a run: sandbox, journal, broker. Leaving without ``finish`` keeps everything for ``resume``.
+
+    ``base`` is the directory that a relative ``scope.workspace`` hangs on: the remit file's own.
+
+    Raises:
+        RemitUnenforceable: The remit cannot be held to what it promises; nothing was started.
+        SandboxUnavailable: This host cannot give the sandbox; nothing was started.
+        RunNotResumable: What ``resume`` names was opened under another remit.
+        AuditError: The state directory, the key or the journal cannot be used, or another process has the run.
+    """
+    store = store or RunStore.default()
+    spec = await to_thread.run_sync(_planned, remit, base, store)
+    signer = await to_thread.run_sync(store.signer)
+    directory = store.create() if resume is None else store.open(resume)
+    with directory.lock():
+        fingerprints = await to_thread.run_sync(tripwire.fingerprints, remit.tripwires)
+        opening = Opening(remit=remit, directory=directory, signer=signer, durability=durability)
+        if resume is None:
+            opened = opening.started(spec, fingerprints, source=source)
+        else:
+            opened = await to_thread.run_sync(opening.resumed, fingerprints)
+        book = opened.book
+        with book.journal:
+            workshop = Workshop(spec, sandbox_factory, spool=directory.path, opened=_noting(book))
+            await workshop.open(opened.manifest)
+            broker = Broker(
+                remit=remit,
+                ledger=opened.ledger,
+                book=book,
+                workshop=workshop,
+                answers=opened.answers,
+                approver=approver,
+                approval_timeout_seconds=approval_timeout_seconds,
+                first_call=book.tally.last_call + 1,
+            )
+            closing = Closing(
+                remit=remit,
+                book=book,
+                workshop=workshop,
+                directory=directory,
+                signer=signer,
+                source=source,
+                tripwires=opened.tripwires,
+            )
+            run = Run(broker=broker, book=book, closing=closing, directory=directory)
+            try:
+                yield run
+            finally:
+                with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
+                    await run.leave()
+                opened.answers.close()
+
+
+def _planned(remit: Remit, base: Path, store: RunStore) -> SandboxSpec:
+    return plan_sandbox(remit, base=base, state=store.root)
+
+
+def _noting(book: Book) -> Callable[[Sandbox], None]:
+    def note(sandbox: Sandbox) -> None:
+        book.append("sandbox.opened", bodies.sandbox_opened(sandbox))
+
+    return note

@@ -1,0 +1,115 @@
+"""The sandbox of one run: opened once, replaced with all that was in it when it died, closed once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import anyio
+from anyio import to_thread
+
+from sandboxes.base import Layer, Sandbox, SandboxSpec
+from sandboxes.errors import SandboxDied
+from sandboxes.workspace.manifest import Manifest, export_changes
+from sandboxes.workspace.restore import restore_changes
+
+SandboxFactory: TypeAlias = Callable[[SandboxSpec], AbstractAsyncContextManager[Sandbox]]
+
+MAX_RESTARTS: Final = 8
+_CLOSE_SECONDS: Final = 10.0
+
+
+class Workshop:
+    """Gives the live sandbox to whoever has an allowed action to carry out."""
+
+    def __init__(
+        self, spec: SandboxSpec, factory: SandboxFactory, *, spool: Path, opened: Callable[[Sandbox], None]
+    ) -> None:
+        self.spec = spec
+        self.shell = _shell()
+        self.restarts = 0
+        self.factory = factory
+        self._spool = spool
+        self._opened = opened
+        self._context: AbstractAsyncContextManager[Sandbox] | None = None
+        self._sandbox: Sandbox | None = None
+        # Its layer lives as long as the object does, which is longer than the sandbox itself.
+        self._kept: Sandbox | None = None
+        self._replacing = anyio.Lock()
+
+    @property
+    def layer(self) -> Layer | None:
+        """The changes so far, also those of a sandbox that is gone."""
+        return None if self._kept is None else self._kept.layer
+
+    async def open(self, manifest: Manifest | None) -> None:
+        """Open the sandbox, with the changes of an earlier one in it.
+
+        Raises:
+            SandboxError: It cannot be had.
+        """
+        context = self.factory(self.spec)
+        sandbox = await context.__aenter__()
+        try:
+            if manifest is not None:
+                await restore_changes(manifest, sandbox)
+            self._opened(sandbox)
+        except BaseException:
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await context.__aexit__(None, None, None)
+            raise
+        self._context, self._sandbox, self._kept = context, sandbox, sandbox
+
+    async def sandbox(self) -> Sandbox:
+        """Give the live sandbox; one that died is replaced first.
+
+        Raises:
+            SandboxError: It died and there is no other one to be had.
+        """
+        if self._sandbox is not None:
+            return self._sandbox
+        async with self._replacing:
+            if self._sandbox is None:
+                await self._replace()
+            sandbox = self._sandbox
+        if sandbox is None:
+            raise SandboxDied("the sandbox is closed")
+        return sandbox
+
+    async def discard(self, sandbox: Sandbox) -> None:
+        """Give up a sandbox that failed; calls that are still in it fail, the next one gets another."""
+        if self._sandbox is not sandbox:
+            return
+        self._sandbox = None
+        await self._leave()
+
+    async def close(self) -> Layer:
+        """Kill everything inside and give the changes, which nothing can alter any more."""
+        self._sandbox = None
+        await self._leave()
+        if self._kept is None:
+            raise SandboxDied("the sandbox was never open")
+        return self._kept.layer
+
+    async def _replace(self) -> None:
+        layer = self.layer
+        if layer is None or self.restarts >= MAX_RESTARTS:
+            raise SandboxDied(f"the sandbox died {self.restarts} times and is not opened again")
+        self.restarts += 1
+        kept = await to_thread.run_sync(export_changes, layer, self._spool / f"restart-{self.restarts}")
+        await self.open(kept)
+
+    async def _leave(self) -> None:
+        context, self._context = self._context, None
+        if context is None:
+            return
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await context.__aexit__(None, None, None)
+
+
+def _shell() -> str:
+    # The sandbox has the host's /usr; an image of its own has its own /bin/sh at least.
+    return "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
