@@ -20,6 +20,7 @@ Kind = Literal[
     "sandbox.opened",
     "call.decided",
     "call.ended",
+    "call.repeated",
     "violation",
     "route.noted",
     "workspace.changes",
@@ -227,6 +228,16 @@ class CallEnded(Part):
     details: dict[str, JsonValue] = Field(default={}, description="Further observations.")
 
 
+class CallRepeated(Part):
+    """A client issued a call again under the same id and got the answer that it had: nothing ran, nothing was charged."""
+
+    call: str = Field(description="Our id of the call that was answered before.")
+    client_call: str = Field(description="The client's id of the call.")
+    source: str = Field(description="The door that it came through.")
+    tool: str = Field(description="The tool asked for.")
+    arguments: ArgumentsPart = Field(description="What it was asked with.")
+
+
 class Violated(Part):
     """A rule was broken, or the attempt was made."""
 
@@ -319,6 +330,7 @@ BODIES: dict[Kind, type[Part]] = {
     "sandbox.opened": SandboxOpened,
     "call.decided": CallDecided,
     "call.ended": CallEnded,
+    "call.repeated": CallRepeated,
     "violation": Violated,
     "route.noted": RouteNoted,
     "workspace.changes": WorkspaceChanged,
