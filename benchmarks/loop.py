@@ -30,7 +30,7 @@ class Place:
 
     directory: Path
     quick: bool
-    bwrap: str
+    bwrap: Path
 
     @property
     def rounds(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 
 from benchmarks import growth, journal, loop, report
-from benchmarks.floor import bwrap_program
+from benchmarks.floor import stage_bwrap
 from benchmarks.loop import Place
 from benchmarks.measure import Figure
 
@@ -44,11 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="remit-bench-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        program = bwrap_program(directory)
-        if program is None:
-            print("error: no bwrap found\n\nhint: make install", file=sys.stderr)
-            return 5
-        place = Place(directory=directory, quick=options.quick, bwrap=program)
+        place = Place(directory=directory, quick=options.quick, bwrap=stage_bwrap(directory))
         figures = anyio.run(_measure, options.parts or list(PARTS), place)
     print(report.as_json(figures, quick=options.quick) if options.json else report.as_table(figures))
     return 0

@@ -40,7 +40,7 @@ _SECRET_TEXT = re.compile(
     re.DOTALL,
 )
 _SECRET_ASSIGNMENT = re.compile(
-    r"(?i)((?:[a-z0-9_-]*(?:password|passwd|secret|token|api[-_]?key|access[-_]?key))[\"']?\s*[=:]\s*[\"']?|--?(?:password|token|api-key)\s+)"
+    r"(?i)((?:password|passwd|secret|token|api[-_]?key|access[-_]?key)[\"']?\s*[=:]\s*[\"']?|--?(?:password|token|api-key)\s+)"
     r"[^\s\"'&;|]{3,}"
 )
 
