@@ -34,5 +34,30 @@ def remit_argument(function: Function) -> Function:
 
 
 def run_argument(function: Function) -> Function:
-    """Add the positional RUN, the exact id of a run or ``latest``."""
+    """Add the positional RUN to read from: an exact id, ``latest`` (if left out), or a path."""
+    return click.argument("run", metavar="[RUN]", default="latest")(function)
+
+
+def chosen_run_argument(function: Function) -> Function:
+    """Add the positional RUN to do something with: an exact id, or ``latest`` said explicitly."""
     return click.argument("run_id", metavar="RUN")(function)
+
+
+def durability_option(function: Function) -> Function:
+    """Add ``--durability``: what a written record outlives."""
+    return click.option(
+        "--durability",
+        type=click.Choice(["process", "disk"]),
+        default="process",
+        show_default=True,
+        help="What a journal record outlives before a call runs: a killed process, or a power cut.",
+    )(function)
+
+
+def key_option(function: Function) -> Function:
+    """Add ``--key``: the public key that evidence is held against."""
+    return click.option(
+        "--key",
+        metavar="KEY",
+        help="Verifier key, or a file with one; by default the state directory's own for its own runs.",
+    )(function)

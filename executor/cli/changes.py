@@ -1,0 +1,62 @@
+"""The changes that a run left, opened for the commands that show, take or drop them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from executor.audit.receipt import read_receipt
+from executor.cli.errors import CommandError, InvocationError
+from executor.cli.summary import RunSummary, summarise
+from executor.store import RunDirectory
+from sandboxes.workspace.manifest import Manifest, load_manifest
+
+
+def load_changes(directory: RunDirectory) -> Manifest:
+    """Load what a run changed; every digest is checked.
+
+    Raises:
+        InvocationError: There is nothing kept.
+        ChangesInvalid: It is damaged.
+    """
+    if not directory.changes_path.is_dir():
+        raise InvocationError(
+            f"run {directory.run_id}: no changes are kept",
+            hint="they were discarded, or the run was killed before it could keep them",
+        )
+    return load_manifest(directory.changes_path)
+
+
+def require_finished(directory: RunDirectory) -> RunSummary:
+    """Give the summary of a run that has its verdict.
+
+    Raises:
+        InvocationError: It has none yet.
+    """
+    summary = summarise(directory)
+    if summary is None or summary.state != "finished":
+        state = "has no journal" if summary is None else f"is {summary.state}"
+        raise InvocationError(
+            f"run {directory.run_id} {state}: there is no verdict on it",
+            hint=f"judge it first: remit finish {directory.run_id}",
+        )
+    return summary
+
+
+def require_receipted(manifest: Manifest, receipt: Path) -> None:
+    """Make sure that these are the changes that the receipt was signed over.
+
+    Raises:
+        CommandError: They are others.
+    """
+    try:
+        _, statement = read_receipt(receipt)
+    except (OSError, ValueError) as error:
+        raise CommandError(
+            f"{receipt}: {error}", hint="without a receipt nothing says what was judged"
+        ) from error
+    stated = statement.predicate.changes.manifest
+    if stated != manifest.digest:
+        raise CommandError(
+            f"{manifest.directory}: {manifest.digest} is not what the receipt states, {stated}",
+            hint="the changes were altered after the verdict; nothing was applied",
+        )
