@@ -26,6 +26,7 @@ from executor.audit.checkpoint import Checkpoint, origin_of, sign_checkpoint, st
 from executor.audit.clock import Clock
 from executor.audit.errors import JournalClosed, JournalUnavailable, RecordRefused
 from executor.audit.privacy import Fingerprints
+from executor.audit.reader import file_digest
 from executor.audit.resume import Recovered, recover
 from executor.audit.scan import Tail
 from executor.audit.signer import Signer
@@ -284,7 +285,7 @@ class Journal:
                 checkpoint=self.checkpoint(),
                 head=self._tail.head,
                 previous_head=self._tail.previous_head,
-                sha256=self._tail.digest.hexdigest(),
+                sha256=file_digest(self.path),
                 key=self._signer.verifier(self.origin).text,
             )
         return self._seal
@@ -346,10 +347,13 @@ class Journal:
             encoded = canonical(escape_strings(body))
             mark = b'"escaped":true,'
         tail = self._tail
-        moment = self._clock.wall_time().astimezone(UTC).isoformat(timespec="microseconds")[:26]
+        moment = self._clock.wall_time()
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC)
+        label = moment.isoformat(timespec="microseconds")[:26]
         head = (
             f'"kind":"{kind}","prev":"{tail.head}","run":{self._run_json},'
-            f'"seq":{tail.tree.size},"ts":"{moment}Z","v":1}}\n'
+            f'"seq":{tail.tree.size},"ts":"{label}Z","v":1}}\n'
         )
         return b'{"body":%b,"elapsed_us":%d,%b%b' % (encoded, elapsed_us, mark, head.encode())
 
