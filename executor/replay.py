@@ -42,8 +42,12 @@ class ReplayTarget(Protocol):
         """Record a call that cannot be put, with the reason."""
         ...
 
+    def note_turns(self, turns: int) -> None:
+        """Take in how many answers of a model there were."""
+        ...
+
     def note_route(self, evidence: RouteEvidence) -> None:
-        """Take in who answered a turn."""
+        """Take in who gave one of them."""
         ...
 
 
@@ -155,6 +159,7 @@ async def replay(
         ExecutorError: The run takes no more calls.
         SandboxError: The machinery failed.
     """
+    run.note_turns(recording.turns)
     for evidence in recording.route:
         run.note_route(evidence)
     replayer = _Replayer(run=run, tool_map=tool_map, progress=progress, total=len(recording.calls))

@@ -54,7 +54,7 @@ def load_recording(
         hint = f"one of auto, {', '.join(FORMATS)}"
         raise RecordingInvalid(f"unknown format {format!a}", source=ascii(str(path))[1:-1], hint=hint)
     file = look_at(path)
-    name = _detect(file) if format == "auto" else format
+    name: FormatName = _detect(file) if format == "auto" else format
     builder = RecordingBuilder(source=file.name, format=name)
     _FORMATS[name].parse(file.records(), builder)
     return builder.build()

@@ -73,7 +73,7 @@ class RecordingBuilder:
         self.source = source
         self.turns = 0
         self.cwd: str | None = None
-        self._format = format
+        self._format: FormatName = format
         self._calls: list[RecordedCall] = []
         self._open: dict[str, int] = {}
         self._route: list[RouteEvidence] = []
@@ -174,7 +174,7 @@ class RecordingBuilder:
             raise self.problem("a tool call without a usable name", where=where, seen=tool, hint=hint)
         if len(self._calls) >= MAX_CALLS:
             raise self.problem(f"more than {MAX_CALLS} tool calls", where=where, hint="split the recording")
-        identity = printable(client_call_id) if isinstance(client_call_id, str) and client_call_id else None
+        identity = _name(client_call_id)
         if isinstance(client_call_id, str):
             self._open[client_call_id] = len(self._calls)
         call = RecordedCall(

@@ -149,7 +149,9 @@ def tool_map_for(
     )
     if "" in servers:
         raise MapInvalid("mcp: without a server", hint="mcp:NAME, where the recording has NAME_write_file")
-    named = tuple(_profile(name) for name in profiles if not name.startswith(_SERVER_PROFILE))
+    named: tuple[ProfileName, ...] = tuple(
+        _profile(name) for name in profiles if not name.startswith(_SERVER_PROFILE)
+    )
     return ToolMap(
         profiles=named or PROFILES_OF_FORMAT[format],
         servers=servers,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from executor.recordings import FORMATS, RecordingInvalid, load_recording
+from executor.recordings import recording as recording_module
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "recordings"
 
@@ -262,3 +263,96 @@ def test_arguments_that_could_not_be_written_down_again_are_kept_as_text(tmp_pat
     assert call.arguments is None
     assert call.raw_arguments == arguments
     call.raw_arguments.encode()
+
+
+def lines(tmp_path, *values):
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    return path
+
+
+def test_codex_reroute_is_a_fallback_from_there_on(tmp_path):
+    def said(text):
+        message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+        return {"type": "response_item", "payload": message}
+
+    path = lines(
+        tmp_path,
+        {"type": "turn_context", "payload": {"model": "large"}},
+        said("one"),
+        {"type": "token_usage_record", "payload": {}},
+        {"type": "event_msg", "payload": {"type": "model_reroute", "to_model": "small"}},
+        said("two"),
+    )
+
+    recording = load_recording(path)
+
+    assert [(p.served_model, p.fallback) for p in recording.route] == [(None, False), ("small", True)]
+    assert recording.notes == ("line 4: rerouted to small",)
+
+
+def test_claude_code_stream_tells_the_requested_model_and_a_fallback(tmp_path):
+    def answer(number, model):
+        message = {"id": f"m{number}", "role": "assistant", "model": model, "content": []}
+        return {"type": "assistant", "message": message, "session_id": "s", "uuid": f"u{number}"}
+
+    path = lines(
+        tmp_path,
+        {
+            "type": "system",
+            "subtype": "init",
+            "session_id": "s",
+            "claude_code_version": "2",
+            "model": "large",
+        },
+        {"type": "system", "subtype": "api_retry", "session_id": "s", "uuid": "r"},
+        answer(1, "large"),
+        {"type": "system", "subtype": "model_fallback", "original_model": "large", "fallback_model": "small"},
+        answer(2, "small"),
+        {"type": "result", "subtype": "success"},
+    )
+
+    recording = load_recording(path)
+
+    assert [(p.requested_model, p.served_model, p.fallback) for p in recording.route] == [
+        ("large", "large", False),
+        ("large", "small", True),
+    ]
+    assert len(recording.notes) == 2
+
+
+def test_notes_are_bounded(tmp_path):
+    reply = {"role": "assistant", "content": "no command at all"}
+    document = {"trajectory_format": "mini-swe-agent-1", "messages": [reply] * 500}
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(document))
+
+    notes = load_recording(path).notes
+
+    assert len(notes) == 101
+    assert notes[-1] == "400 more notes of this kind"
+
+
+def test_kept_output_is_bounded(tmp_path):
+    path = lines(tmp_path, {"tool": "terminal", "arguments": {"command": "yes"}, "output": "y\n" * 100_000})
+
+    (call,) = load_recording(path).calls
+
+    assert len(call.recorded_output) == 16 * 1024
+
+
+def test_more_calls_than_the_bound_refuse_the_recording(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording_module, "MAX_CALLS", 2)
+    path = lines(tmp_path, *[{"tool": "terminal", "arguments": {}}] * 3)
+
+    with pytest.raises(RecordingInvalid) as refused:
+        load_recording(path)
+
+    assert refused.value.where == "line 3"
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(RecordingInvalid) as refused:
+        load_recording(tmp_path / "r.json", "openai")
+
+    assert "openai-chat" in refused.value.hint

@@ -26,6 +26,7 @@ class FakeRun:
     def __init__(self, exit_codes=()):
         self.asked = []
         self.route = []
+        self.turns = 0
         self.most_at_once = 0
         self._at_once = 0
         self._exit_codes = list(exit_codes)
@@ -42,6 +43,9 @@ class FakeRun:
     async def deny(self, tool, arguments, reason):
         self.asked.append(("deny", tool, dict(arguments), reason.code))
         return outcome("denied", (reason,))
+
+    def note_turns(self, turns):
+        self.turns = turns
 
     def note_route(self, evidence):
         self.route.append(evidence)
@@ -134,6 +138,7 @@ async def test_who_answered_is_noted_before_any_call():
     await replay(run, recording, tool_map)
 
     assert tuple(run.route) == recording.route
+    assert run.turns == recording.turns == 4
 
 
 async def test_one_turn_runs_one_after_the_other_unless_asked():
