@@ -41,9 +41,8 @@ class Sighting:
 
 def observe(guest_pid: int) -> Sighting | None:
     """Read /proc for the waiting command of a guest; None when it cannot be found."""
-    for init in _children(guest_pid):
-        for waiting in _children(init):
-            return _sighting(waiting, guest_pid)
+    for waiting in _children(guest_pid):
+        return _sighting(waiting, guest_pid)
     return None
 
 

@@ -1,8 +1,8 @@
 """One command's own namespaces: made and parked ahead of the command, gone with it.
 
-A cell is an init (PID 1 of a nested PID namespace, not dumpable) and one child of it that has already given up
-everything a command may not have and waits for the command's words. Running a command then costs one message and one
-execve. When the child ends, init reports its status and exits, and the kernel kills whatever else lives in the cell.
+A cell is an init: PID 1 of a nested PID namespace, not dumpable, which has given up everything a command may not have
+and waits for the command's words. Running a command then costs one message and one spawn. When the command ends, init
+kills whatever it left behind, reports the status and exits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 READY, FAILED, NO_DIRECTORY, NO_EXEC, EXITED = 1, 2, 3, 4, 5
-STATUS = struct.Struct("=Bi")
+STATUS = struct.Struct("=BiQQ")
 
 _NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
 _UID = 1000
@@ -30,7 +30,10 @@ class Cell:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.ready = False
+        self.reaped = False
         self.failure: int | None = None
+        self.cpu_microseconds = 0
+        self.peak_bytes = 0
         go_read, self.go = os.pipe()
         self.status, status_write = os.pipe()
         self.output, output_write = os.pipe()
@@ -59,7 +62,7 @@ class Cell:
 
     def messages(self) -> list[tuple[int, int]]:
         """Return what init and child have reported since the last call."""
-        found = []
+        found: list[tuple[int, int]] = []
         while True:
             try:
                 raw = os.read(self.status, STATUS.size)
@@ -67,12 +70,26 @@ class Cell:
                 return found
             if len(raw) < STATUS.size:
                 return found
-            kind, value = STATUS.unpack(raw)
+            kind, value, cpu, peak = STATUS.unpack(raw)
             if kind == READY:
                 self.ready = True
             elif kind == FAILED:
                 self.failure = value
+            elif kind == EXITED:
+                self.cpu_microseconds, self.peak_bytes = cpu, peak
             found.append((kind, value))
+
+    def reap(self) -> bool:
+        """Collect init once it has ended; False while it lives."""
+        if not self.reaped:
+            pid, _, used = os.wait4(self.pid, os.WNOHANG)
+            if pid == 0:
+                return False
+            self.reaped = True
+            if not self.cpu_microseconds:
+                self.cpu_microseconds = int((used.ru_utime + used.ru_stime) * 1e6)
+                self.peak_bytes = used.ru_maxrss * 1024
+        return True
 
     def close_input(self) -> None:
         """Let the command read end-of-file."""
@@ -94,13 +111,14 @@ def _init(settings: dict[str, Any], go: int, status: int, output: int, source: i
         _close_all_but((go, status, output, source))
         _enter()
         _confine(settings)
-        child = os.fork()
-        if child == 0:
-            _await_command(go, status, output, source)
-        _close_all_but((status,))
-        _reap_until(child, status)
+        _report(status, READY, os.getpid())
+        words = _receive(go)
+        child = _start(words, output, source, status)
+        if child is not None:
+            _close_all_but((status,))
+            _reap_until(child, status)
     except OSError as error:
-        os.write(status, STATUS.pack(FAILED, error.errno or errno.EIO))
+        _report(status, FAILED, error.errno or errno.EIO)
     finally:
         os._exit(0)
 
@@ -156,32 +174,53 @@ def _confine(settings: dict[str, Any]) -> None:
 
 
 def _reap_until(child: int, status: int) -> None:
-    while True:
-        pid, result = os.wait()
-        if pid == child:
-            os.write(status, STATUS.pack(EXITED, result))
-            return
+    """Wait for the command, end whatever it leaves behind, and only then say how it ended.
 
-
-def _await_command(go: int, status: int, output: int, source: int) -> NoReturn:
-    """Wait for a command's words and become it; never returns."""
+    When the report is out, nothing but init itself is alive here; taking the namespaces down can be slow and is
+    nothing that anybody has to wait for.
+    """
+    result = 0
     try:
-        os.setsid()
-        os.write(status, STATUS.pack(READY, os.getpid()))
-        words = _receive(go)
-        if not words["has_stdin"]:
-            source = os.open("/dev/null", os.O_RDONLY)
-        for descriptor, place in ((source, 0), (output, 1), (output, 2)):
-            os.dup2(descriptor, place)
+        while True:
+            pid, ended = os.wait()
+            if pid == child:
+                result = ended
+                _kill_the_rest()
+    except ChildProcessError:
+        cpu, peak = system.children_usage()
+        _report(status, EXITED, result, cpu, peak)
+
+
+def _kill_the_rest() -> None:
+    try:
+        os.kill(-1, system.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _report(status: int, kind: int, value: int, cpu: int = 0, peak: int = 0) -> None:
+    os.write(status, STATUS.pack(kind, value, cpu, peak))
+
+
+def _start(words: dict[str, Any], output: int, source: int, status: int) -> int | None:
+    """Start the command and return its pid here, or report why it cannot be started."""
+    try:
         os.chdir(system.fs_bytes(words["directory"]))
-    except OSError as error:
-        os.write(status, STATUS.pack(NO_DIRECTORY, error.errno or errno.EIO))
-        os._exit(126)
-    except frames.FrameError:
-        os._exit(126)
-    number = _execute(words["argv"], words["environment"])
-    os.write(status, STATUS.pack(NO_EXEC, number))
-    os._exit(127 if number in (errno.ENOENT, errno.ENOTDIR) else 126)
+    except (OSError, ValueError) as error:
+        _report(status, NO_DIRECTORY, getattr(error, "errno", None) or errno.EINVAL)
+        _report(status, EXITED, 0)
+        return None
+    actions = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+    if words["has_stdin"]:
+        actions.append((os.POSIX_SPAWN_DUP2, source, 0))
+    else:
+        actions.append((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0))
+    found = _spawn_first(words["argv"], words["environment"], actions)
+    if found > 0:
+        return found
+    _report(status, NO_EXEC, -found)
+    _report(status, EXITED, 0)
+    return None
 
 
 def _receive(go: int) -> dict[str, Any]:
@@ -195,30 +234,30 @@ def _receive(go: int) -> dict[str, Any]:
             return frames.decode_payload(payload)
 
 
-def _execute(argv: list[str], environment: dict[str, str]) -> int:
-    """Replace this process by the command; return the errno when that failed."""
+def _spawn_first(argv: list[str], environment: dict[str, str], actions: list[Any]) -> int:
+    """Start the first program of that name; the pid, or a negative errno when there is none."""
     words = [system.fs_bytes(word) for word in argv]
     variables = {system.fs_bytes(name): system.fs_bytes(value) for name, value in environment.items()}
     name = words[0]
     if b"/" in name:
-        return _execve(name, words, variables)
-    found = errno.ENOENT
+        return _spawn(name, words, variables, actions)
+    found = -errno.ENOENT
     for directory in variables.get(b"PATH", b"").split(b":"):
-        if not directory:
-            continue
-        number = _execve(directory + b"/" + name, words, variables)
-        if number not in (errno.ENOENT, errno.ENOTDIR):
-            found = number
-            if number != errno.EACCES:
-                break
+        if directory:
+            result = _spawn(directory + b"/" + name, words, variables, actions)
+            if result not in (-errno.ENOENT, -errno.ENOTDIR):
+                found = result
+                if result != -errno.EACCES:
+                    break
     return found
 
 
-def _execve(path: bytes, words: list[bytes], variables: dict[bytes, bytes]) -> int:
+def _spawn(path: bytes, words: list[bytes], variables: dict[bytes, bytes], actions: list[Any]) -> int:
+    # No page table is copied for this, which a fork of init would cost.
     try:
-        os.execve(path, words, variables)
+        return os.posix_spawn(path, words, variables, file_actions=actions, setsid=True)
     except OSError as error:
-        return error.errno or errno.EIO
+        return -(error.errno or errno.EIO)
     except ValueError:
         # A NUL byte or an "=" in a variable's name: no such command line exists.
-        return errno.EINVAL
+        return -errno.EINVAL

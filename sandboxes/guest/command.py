@@ -87,13 +87,14 @@ class Command:
             self.stop("output")
         return True
 
-    def note(self) -> None:
-        """Take in what init and child reported."""
+    def note(self) -> bool:
+        """Take in what init and child reported; True once the command has ended and left nothing behind."""
         for kind, value in self.cell.messages():
             if kind == cells.EXITED:
                 self._status = value
             elif kind in (cells.NO_DIRECTORY, cells.NO_EXEC, cells.FAILED):
                 self._failure = (kind, value)
+        return self._status is not None
 
     def stop(self, limit: str) -> None:
         """End the command for a limit, unless it has already ended by itself."""
@@ -119,29 +120,23 @@ class Command:
         self._peak_bytes = max(self._peak_bytes, used)
         self._was_full = self._full_place(only_new=True) or self._was_full
 
-    def finish(self) -> dict[str, Any] | None:
-        """Return the reply once the cell is gone; None while it lives."""
-        pid, _, resources = os.wait4(self.cell.pid, os.WNOHANG)
-        if pid == 0:
-            return None
+    def finish(self) -> dict[str, Any]:
+        """Return the reply, once the command has ended or its cell is gone."""
         self.note()
         self._drain()
         exit_code, signal = self._ending()
         limit = self._limit_reached(exit_code, signal)
-        self.cell.close()
-        kept = self._output.kept()
-        peak = max(self._peak_bytes, resources.ru_maxrss * 1024)
         return {
             "k": "exec",
             "exit_code": None if limit else exit_code,
             "signal": None if limit else signal,
             "limit": limit,
-            "output": kept,
+            "output": self._output.kept(),
             "output_bytes": self._output.total,
             "sha256": self._output.sha256(),
             "wall_us": int((time.monotonic() - self._started) * 1e6),
-            "cpu_us": int((resources.ru_utime + resources.ru_stime) * 1e6),
-            "peak_bytes": peak,
+            "cpu_us": self.cell.cpu_microseconds,
+            "peak_bytes": max(self._peak_bytes, self.cell.peak_bytes),
             "written_bytes": max(0, watch.used_bytes(prepare.STORE) - self._used_before),
         }
 

@@ -60,6 +60,7 @@ class Guest:
         self._waiting: list[dict[str, Any]] = []
         self._parked: cells.Cell | None = None
         self._next_check = 0.0
+        self._park_due = 0.0
 
     def start(self) -> None:
         """Take the settings, build the workspace, park the first cell and say so."""
@@ -85,7 +86,8 @@ class Guest:
                     action()
             if self._commands:
                 self._check_commands()
-            elif self._parked is None:
+            # A short command is not slowed down by the making of the next cell.
+            if self._parked is None and (not self._commands or time.monotonic() >= self._park_due):
                 self._park()
 
     def _register(self, descriptor: int, events: int, action: Callable[[], None]) -> None:
@@ -180,11 +182,13 @@ class Guest:
         cell = self._parked or cells.Cell(self._settings)
         self._parked = None
         command = Command(cell, request, self._settings, self.workspace.mount)
+        self._park_due = time.monotonic() + _TICK_MILLISECONDS / 1000
         if not self._commands:
-            self._next_check = time.monotonic() + _TICK_MILLISECONDS / 1000
+            self._next_check = self._park_due
         self._commands[command.nonce] = command
         command.start()
-        self._register(cell.pidfd, select.POLLIN, lambda: self._end_command(command))
+        self._register(cell.pidfd, select.POLLIN, lambda: self._notice_end(command))
+        self._register(cell.status, select.POLLIN, lambda: self._note(command))
         self._register(cell.output, select.POLLIN, lambda: self._collect(command))
         if command.has_input:
             self._register(cell.input, select.POLLOUT, lambda: self._feed(command))
@@ -199,16 +203,25 @@ class Guest:
         if not command.collect():
             self._unregister(command.cell.output)
 
+    def _note(self, command: Command) -> None:
+        if command.note():
+            self._end_command(command)
+
+    def _notice_end(self, command: Command) -> None:
+        """React to the end of a cell: the last sign of a command that was killed."""
+        if not command.cell.reap():
+            return
+        if command.nonce in self._commands:
+            self._end_command(command)
+        self._unregister(command.cell.pidfd)
+        command.cell.close()
+
     def _end_command(self, command: Command) -> None:
         cell = command.cell
-        descriptors = (cell.pidfd, cell.output, cell.input)
-        for descriptor in descriptors:
+        for descriptor in (cell.status, cell.output, cell.input):
             self._unregister(descriptor)
-        reply = command.finish()
-        if reply is None:
-            self._register(cell.pidfd, select.POLLIN, lambda: self._end_command(command))
-            return
         del self._commands[command.nonce]
+        reply = command.finish()
         if command.last:
             self._leave(command.nonce, reply)
         self._reply(command.nonce, reply)

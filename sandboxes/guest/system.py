@@ -23,6 +23,7 @@ RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE = 7, 8, 12
 CAP_SYS_PTRACE = 19
 
 _RENAME_NOREPLACE = 1
+_RUSAGE_CHILDREN, _RUSAGE_BYTES = -1, 144
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -109,6 +110,14 @@ def install_seccomp_filter(program: bytes) -> None:
 def set_limit(resource: int, ceiling: int) -> None:
     """Set soft and hard limit of a resource for this process and its children."""
     _check(_libc.setrlimit(resource, struct.pack("QQ", ceiling, ceiling)), "setrlimit %d" % resource)
+
+
+def children_usage() -> tuple[int, int]:
+    """Return the CPU time in microseconds and the largest resident bytes of every child waited for."""
+    raw = ctypes.create_string_buffer(_RUSAGE_BYTES)
+    _check(_libc.getrusage(_RUSAGE_CHILDREN, raw), "getrusage")
+    user_seconds, user_micros, system_seconds, system_micros, largest = struct.unpack_from("=5q", raw)
+    return (user_seconds + system_seconds) * 1000000 + user_micros + system_micros, largest * 1024
 
 
 def pidfd_open(pid: int) -> int:
