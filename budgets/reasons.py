@@ -98,7 +98,7 @@ _TABLE: Final[tuple[tuple[str, Severity, CodeScope, str], ...]] = (
     ("approval.required", "info", "call", "The remit lets this tool run only after a person said yes."),
     ("approval.refused", "medium", "call", "A person said no."),
     ("approval.expired", "medium", "call", "Nobody said yes in time."),
-    ("call.cancelled", "low", "call", "The client gave the call up before its end was seen; it stays charged."),
+    ("call.cancelled", "low", "call", "The client gave the call up before its end; it stays charged."),
     ("run.stopped", "high", "call", "The run was stopped from outside."),
     ("run.closed", "low", "call", "The run is over and takes no more calls."),
     ("audit.unavailable", "critical", "both", "The journal cannot be written, and nothing runs unrecorded."),

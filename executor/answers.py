@@ -1,7 +1,8 @@
 """Answers by client call id: a call that is issued again gets the answer that it had, and nothing runs twice.
 
-The texts lie in a file of the run's directory, so that memory does not grow with them; they are a convenience and no
-evidence. What is lost of them (a crash, a full disk) is answered as an error: it is never a reason to run a call again.
+The texts lie in a file of the run's directory, so that memory does not grow with them; they are a
+convenience and no evidence. What is lost of them (a crash, a full disk) is answered as an error: it is never
+a reason to run a call again.
 """
 
 from __future__ import annotations

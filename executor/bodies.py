@@ -1,4 +1,4 @@
-"""The bodies of the journal records that a call leaves, as plain mappings; ``executor.audit.record`` documents them."""
+"""The bodies of journal records as plain mappings; ``executor.audit.record`` documents them."""
 
 from __future__ import annotations
 

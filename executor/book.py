@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from budgets.call import JsonValue
 from executor.audit.journal import Journal
@@ -45,9 +46,9 @@ class Book:
         """
         await self.journal.flush()
 
-    def fingerprint(self, arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    def fingerprint(self, arguments: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
         """Give what the journal says of a call's arguments."""
-        return self.journal.fingerprints.arguments(arguments)
+        return cast("dict[str, JsonValue]", self.journal.fingerprints.arguments(arguments))
 
     def output(self, data: bytes, *, truncated: bool) -> dict[str, JsonValue]:
         """Give what the journal says of a call's output."""

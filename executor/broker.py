@@ -9,7 +9,7 @@ from typing import Final
 
 import anyio
 
-from budgets.budget import Cost
+from budgets.budget import Cost, Remaining
 from budgets.call import Effects, JsonValue, ToolCall
 from budgets.decide import Decision, cost_of, decide
 from budgets.ledger import Ledger
@@ -21,13 +21,12 @@ from executor.approval import DEFAULT_TIMEOUT_SECONDS, Approval, ApprovalRequest
 from executor.audit.errors import JournalUnavailable
 from executor.book import Book
 from executor.outcome import Delivered, ToolOutcome, deliver
+from executor.performer import Performer
 from executor.tally import counts_as_violation
-from executor.tools.base import Action, Bench, Performed, Tool, failed
+from executor.tools.base import Action, Performed, Tool, failed
 from executor.tools.registry import TOOLS, understand
-from executor.watch import NOTHING_SEEN, Seen, Watch
+from executor.watch import NOTHING_SEEN, Seen
 from executor.workshop import Workshop
-from sandboxes.base import Sandbox
-from sandboxes.errors import SandboxError, SandboxIntegrity
 
 _FLUSH_SECONDS: Final = 5.0
 
@@ -62,17 +61,15 @@ class Broker:
         first_call: int = 1,
     ) -> None:
         self.remit = remit
-        self.scope = remit.scope.compiled
         self._ledger = ledger
         self._book = book
-        self._workshop = workshop
         self._answers = answers
         self._approver = approver
         self._approval_timeout_seconds = approval_timeout_seconds
         self._tools = tools
         self._next_call = first_call
         self._stop: Reason | None = None
-        self._watch = Watch(self.scope)
+        self._performer = Performer(remit=remit, workshop=workshop)
 
     @property
     def ledger(self) -> Ledger:
@@ -146,8 +143,8 @@ class Broker:
             return self._unrecorded(considered, error)
         return await self._carried_out(considered, action)
 
-    # Decide and charge without an await between them: two calls in flight at once must not both take the last unit
-    # of a budget.
+    # Decide and charge without an await between them: two calls in flight at once must not both take the
+    # last unit of a budget.
     def _considered(self, call: ToolCall, shown: Mapping[str, JsonValue]) -> Considered:
         understood = understand(call, self._tools)
         problems = (understood,) if isinstance(understood, Reason) else ()
@@ -222,8 +219,11 @@ class Broker:
             if self._stop is not None:
                 performed = Performed(status="denied", reasons=(self._stop,))
             else:
-                performed = await self._performed(considered, action)
-                seen = await self._seen(considered)
+                tool = self._tools[considered.call.tool]
+                performed = await self._performer.perform(
+                    tool, action, effects=considered.effects, left=self._remaining()
+                )
+                seen = await self._performer.seen(tool)
         except JournalUnavailable as error:
             performed = Performed(status="denied", reasons=(self._lost(error),))
         finally:
@@ -232,50 +232,6 @@ class Broker:
         with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
             await self._flushed()
         return outcome
-
-    async def _performed(self, considered: Considered, action: Action) -> Performed:
-        tool = self._tools[considered.call.tool]
-        try:
-            sandbox = await self._workshop.sandbox()
-        except SandboxError as error:
-            return failed(error.code, str(error))
-        bench = self._bench(considered, sandbox)
-        with self._watch.writing(considered.effects):
-            return await self._held(tool, action, bench)
-
-    async def _held(self, tool: Tool, action: Action, bench: Bench) -> Performed:
-        try:
-            with anyio.fail_after(min(tool.deadline_seconds, bench.timeout_seconds + 30)):
-                return await action.perform(bench)
-        except TimeoutError:
-            await self._workshop.discard(bench.sandbox)
-            return failed("sandbox.unresponsive", f"{tool.name}: no answer, the sandbox was killed")
-        except SandboxIntegrity as error:
-            await self._workshop.discard(bench.sandbox)
-            reason = Reason(code=error.code, detail=str(error))
-            self.stop(Reason(code="run.stopped", detail="the sandbox cannot be believed any more"))
-            return Performed(status="error", reasons=(reason,))
-        except SandboxError as error:
-            await self._workshop.discard(bench.sandbox)
-            return failed(error.code, str(error))
-
-    def _bench(self, considered: Considered, sandbox: Sandbox) -> Bench:
-        remaining = self._ledger.remaining(now_seconds=self._book.elapsed_seconds)
-        return Bench(
-            sandbox=sandbox,
-            scope=self.scope,
-            mount=self.remit.scope.mount,
-            timeout_seconds=min(self.remit.sandbox.command_timeout, remaining.wall_seconds),
-            max_output_bytes=self.remit.sandbox.command_output,
-            output_left_bytes=remaining.output_bytes,
-            written_left_bytes=remaining.written_bytes,
-            shell=self._workshop.shell,
-        )
-
-    async def _seen(self, considered: Considered) -> Seen:
-        if not self._tools[considered.call.tool].runs_command or self._workshop.layer is None:
-            return NOTHING_SEEN
-        return await self._watch.look(self._workshop.layer)
 
     # Steps 11 and 12. Without an await, so that no cancellation comes between the charge and its record.
     def _ended(self, considered: Considered, performed: Performed, seen: Seen, started: float) -> ToolOutcome:
@@ -295,7 +251,10 @@ class Broker:
             )
             self._ledger = settlement.ledger
             found += settlement.overspends
-        found += [reason for reason in performed.reasons if reason.code == "sandbox.integrity"]
+        unbelievable = [reason for reason in performed.reasons if reason.code == "sandbox.integrity"]
+        if unbelievable:
+            self.stop(Reason(code="run.stopped", detail="the sandbox cannot be believed any more"))
+        found += unbelievable
         body = bodies.ended(
             call,
             performed,
@@ -313,7 +272,7 @@ class Broker:
         return self._outcome(call, performed, text=text)
 
     def _delivered(self, performed: Performed) -> Delivered:
-        left = self._ledger.remaining(now_seconds=self._book.elapsed_seconds).output_bytes
+        left = self._remaining().output_bytes
         return deliver(performed.output, max_bytes=left)
 
     def _note(self, found: Sequence[Reason], *, call: str, record: int) -> None:
@@ -350,7 +309,7 @@ class Broker:
             "arguments": dict(shown),
         }
         self._book.append("call.repeated", body)
-        return self._answers.tell(answer, self._ledger.remaining(now_seconds=self._book.elapsed_seconds))
+        return self._answers.tell(answer, self._remaining())
 
     def _outcome(self, call: ToolCall, performed: Performed, *, text: str) -> ToolOutcome:
         tool = self._tools.get(call.tool)
@@ -362,7 +321,7 @@ class Broker:
             exit_code=performed.exit_code,
             output=text,
             truncated=performed.truncated,
-            remaining=self._ledger.remaining(now_seconds=self._book.elapsed_seconds),
+            remaining=self._remaining(),
             result=performed.result,
             text_field="output" if tool is None else tool.text_field,
         )
@@ -378,6 +337,9 @@ class Broker:
         return ToolCall(
             id=f"c-{number:04d}", tool=tool, arguments=arguments, source=source, client_call_id=client_call_id
         )
+
+    def _remaining(self) -> Remaining:
+        return self._ledger.remaining(now_seconds=self._book.elapsed_seconds)
 
     def _lost(self, error: JournalUnavailable) -> Reason:
         reason = Reason(code="audit.unavailable", detail=str(error))

@@ -1,4 +1,4 @@
-"""Run a remit's checks over what a run left: a fresh sandbox each, fixed arguments, the exit status that the host saw."""
+"""Run a remit's checks over what a run left: a fresh sandbox each, judged by the status that the host saw."""
 
 from __future__ import annotations
 

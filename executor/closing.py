@@ -1,4 +1,4 @@
-"""The end of a run: what changed, did the checks pass, what is the verdict, and the signed receipt of it all."""
+"""The end of a run: what changed, whether the checks pass, the verdict, and the signed receipt."""
 
 from __future__ import annotations
 

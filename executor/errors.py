@@ -1,12 +1,12 @@
-"""What can go wrong with a run itself. A denied call, a failed command, a failed check are results, not one of these.
+"""What can go wrong with a run itself. A denied call or a failed check is a result, not one of these.
 
 ExecutorError
 ├── RemitUnenforceable   this host, tree or remit cannot be held to what it promises; nothing was started
 ├── RunClosed            the run was sealed, or its context left; it takes no more calls
 └── RunNotResumable      what an earlier broker left cannot be gone on with
 
-Beside it stand the trees of the parts that can be used alone: ``executor.audit`` for the journal and the store,
-``sandboxes.errors.SandboxError`` for the sandbox, ``budgets.remit.RemitInvalid`` for the text of a remit.
+Beside it stand the trees of the parts that can be used alone: ``executor.audit.errors.AuditError`` for the
+journal and the store, ``sandboxes.errors.SandboxError``, ``budgets.remit.RemitInvalid`` for a remit's text.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class ExecutorError(Exception):
         self.hint = hint
 
 
-class RemitUnenforceable(ExecutorError):
+class RemitUnenforceable(ExecutorError):  # noqa: N818 - a state, named as one
     """The remit asks for what cannot be enforced here."""
 
 
-class RunClosed(ExecutorError):
+class RunClosed(ExecutorError):  # noqa: N818
     """The run takes no more calls."""
 
 
-class RunNotResumable(ExecutorError):
+class RunNotResumable(ExecutorError):  # noqa: N818
     """The run cannot be gone on with."""

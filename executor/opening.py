@@ -76,7 +76,7 @@ class Opening:
     def resumed(self, tripwires: Mapping[str, str]) -> Opened:
         """Take up the journal that an earlier process left, with the ledger that its records come to.
 
-        A call that it was carrying out stays charged. Tripwires are held against what they were at the very start.
+        A call that it was carrying out stays charged. Tripwires are compared with the run's first start.
 
         Raises:
             RunNotResumable: It was opened under another remit, or what it kept of the changes is not there.

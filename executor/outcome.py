@@ -27,8 +27,9 @@ class ToolOutcome:
     """How one call ended and what the model is told.
 
     Attributes:
-        status: ``denied``: refused by the remit, nothing ran. ``error``: allowed, could not be done. ``limit``: stopped
-            by the limit named in ``limit``. A command's own exit status is ``ok`` with its ``exit_code``.
+        status: ``denied``: refused by the remit, nothing ran. ``error``: allowed, could not be done.
+            ``limit``: stopped by the limit named in ``limit``. A command's own exit status is ``ok`` with its
+            ``exit_code``.
         output: The text for the model; at most what is left of the output budget.
         truncated: Some of the text is not in ``output``.
         result: The tool's other fields, small, by the names that agents know.

@@ -70,7 +70,7 @@ def plan_sandbox(remit: Remit, *, base: Path, state: Path) -> SandboxSpec:
 def covered(workspace: Path, scope: Scope, *, write: Sequence[str]) -> Cover:
     """Find the topmost paths that ``deny`` and ``protect`` cover and that exist now.
 
-    Links are left out: what they lead to is covered under its own name, and a changed link is found by its name.
+    Links are left out: what they lead to is covered under its own name, and a changed link is growth.
 
     Raises:
         RemitUnenforceable: They are more than a sandbox can cover, or a directory cannot be read.

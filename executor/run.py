@@ -70,7 +70,7 @@ class Run:
     ) -> ToolOutcome:
         """Carry out one tool call under the remit; denial, failure and limit are outcomes.
 
-        A call with a ``client_call_id`` that was seen before is not run again: it gets the answer that it had.
+        A call with a ``client_call_id`` that was seen before is not run again; it gets its old answer.
 
         Raises:
             RunClosed: The run is over.
@@ -150,7 +150,7 @@ async def open_run(
         RemitUnenforceable: The remit cannot be held to what it promises; nothing was started.
         SandboxUnavailable: This host cannot give the sandbox; nothing was started.
         RunNotResumable: What ``resume`` names was opened under another remit.
-        AuditError: The state directory, the key or the journal cannot be used, or another process has the run.
+        AuditError: The state directory, key or journal cannot be used, or another process has the run.
     """
     store = store or RunStore.default()
     spec = await to_thread.run_sync(_planned, remit, base, store)

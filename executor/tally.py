@@ -1,7 +1,7 @@
-"""What a run's records come to: everything that a verdict and a receipt need, kept as the records are written.
+"""What a run's records come to: all that a verdict and a receipt need, kept as the records are written.
 
-The same class reads the records of an earlier process when a run is taken up again, so a verdict rests on the journal and
-on nothing that only lived in memory.
+The same class reads the records of an earlier process when a run is taken up again, so a verdict rests on the
+journal and on nothing that only lived in memory.
 """
 
 from __future__ import annotations
@@ -57,9 +57,21 @@ class Tally:
 
     def note(self, seq: int, kind: str, body: Mapping[str, Any]) -> None:
         """Take one record into account."""
-        handler = _NOTES.get(kind)
-        if handler is not None:
-            handler(self, seq, body)
+        match kind:
+            case "call.decided":
+                self._decided(seq, body)
+            case "call.ended":
+                self._ended(seq, body)
+            case "violation":
+                self._violated(seq, body)
+            case "route.noted":
+                self._routed(seq, body)
+            case "sandbox.opened":
+                self._opened_sandbox(seq, body)
+            case "run.resumed":
+                self._resumed(seq)
+            case "run.closed":
+                self._unsaved = False
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -132,10 +144,7 @@ class Tally:
             if control["state"] == "missing" and control["required"]:
                 self.controls_missing[str(control["name"])] = seq
 
-    def _closed(self, seq: int, body: Mapping[str, Any]) -> None:
-        self._unsaved = False
-
-    def _resumed(self, seq: int, body: Mapping[str, Any]) -> None:
+    def _resumed(self, seq: int) -> None:
         self.resumed += 1
         self.interrupted += self.open_calls.values()
         self.open_calls.clear()
@@ -143,17 +152,6 @@ class Tally:
             # What those calls had changed went with the process that had the sandbox.
             self.interrupted.append(seq)
             self._unsaved = False
-
-
-_NOTES: Final = {
-    "call.decided": Tally._decided,
-    "call.ended": Tally._ended,
-    "violation": Tally._violated,
-    "route.noted": Tally._routed,
-    "sandbox.opened": Tally._opened_sandbox,
-    "run.resumed": Tally._resumed,
-    "run.closed": Tally._closed,
-}
 
 
 class LedgerFold:

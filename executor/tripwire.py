@@ -17,7 +17,7 @@ ABSENT: Final = "absent"
 
 
 def fingerprints(paths: Sequence[str], *, home: Path | None = None) -> dict[str, str]:
-    """Fingerprint each path: content, type, mode and owner, or that nothing is there; directories with all below.
+    """Fingerprint each path: content, type, mode and owner; directories with all that is below.
 
     Raises:
         RemitUnenforceable: A path cannot be read, or holds more than can be compared in reasonable time.

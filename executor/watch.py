@@ -1,7 +1,7 @@
 """After a command: which changes has it made that the remit does not cover?
 
-A file that another call is just writing shows under a temporary name. So what looks like growth while file tools are at
-work is looked at again when they are done, and only what is still there counts.
+A file that another call is just writing shows under a temporary name. So what looks like growth while file
+tools are at work is looked at again when they are done, and only what is still there counts.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Watch:
             done.set()
 
     async def look(self, layer: Layer) -> Seen:
-        """Tell what changed since the last look, and what of it lies outside the write scope: one reason a code."""
+        """Tell what changed since the last look, and what of it the write scope does not cover."""
         try:
             new = await _paths(layer) - self._known
             found = grown_names(self._scope, new)

@@ -1,1 +1,1 @@
-"""What a verdict rests on beside the journal: what changed beyond the write scope, and which model answered."""
+"""What a verdict rests on: what changed beyond the write scope, and what a receipt says of it all."""

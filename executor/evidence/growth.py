@@ -1,7 +1,7 @@
 """Changes of the workspace that the remit does not cover.
 
-A command's changes are not known beforehand, so they are judged by what is there afterwards: after each command
-by name (cheap, so that the record stands next to the call), at the end by the whole diff.
+A command's changes are not known beforehand, so they are judged by what is there afterwards: after each
+command by name (cheap, so that the record stands next to the call), at the end by the whole diff.
 """
 
 from __future__ import annotations

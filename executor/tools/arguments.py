@@ -25,7 +25,7 @@ class Argument:
     """One named argument of a tool.
 
     Attributes:
-        only: The one value that is accepted, for arguments that agents send and this tool gives no meaning to.
+        only: The one value that is accepted, for arguments that agents send and that mean nothing here.
     """
 
     name: str

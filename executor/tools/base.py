@@ -28,7 +28,6 @@ class Bench:
 
     sandbox: Sandbox
     scope: Scope
-    mount: str
     timeout_seconds: float
     max_output_bytes: int
     output_left_bytes: int
@@ -82,7 +81,7 @@ class Tool:
         parse: Turns arguments into an action, or says why they make none.
         text_field: What agents call the field that holds the outcome's ``output``.
         runs_command: Whether it starts processes in the sandbox.
-        deadline_seconds: When the broker gives the sandbox up, should it not have answered by its own deadline.
+        deadline_seconds: When the broker gives the sandbox up, should its own deadline not have held.
         input_schema: JSON Schema of the arguments.
     """
 
@@ -99,20 +98,19 @@ def relative(bench: Bench, path: str) -> str:
     """Give the path below the workspace that an allowed ``path`` names.
 
     Raises:
-        ValueError: The path was never allowed.
+        LookupError: The path was never decided on.
     """
-    normal = bench.scope.normalise(path, mount=bench.mount)
-    if isinstance(normal, Reason):
-        # The broker decided on the same path with the same rules, so this is a fault of ours.
-        raise ValueError(f"{path!r} was not decided on: {normal.detail}")
-    return normal
+    normal = bench.scope.normalise(path)
+    if isinstance(normal, str):
+        return normal
+    raise LookupError(f"{path!r} was not decided on: {normal.detail}")
 
 
 def refused(problem: FileProblem) -> Performed:
     """Tell a file operation that could not be done; a link that leads out of the workspace is a denial."""
     if problem.kind == "outside" or (problem.kind == "symlink" and problem.target is None):
         return Performed(status="denied", reasons=(Reason(code="scope.link", detail=_told(problem)),))
-    if problem.kind in ("no_space",):
+    if problem.kind == "no_space":
         return Performed(
             status="limit",
             limit="disk",

@@ -286,8 +286,8 @@ _LIST = Arguments(
 READ_FILE: Final = Tool(
     name="read_file",
     description=(
-        "Read a text file of the workspace. Lines come numbered as LINE|CONTENT; offset and limit page through long "
-        "files, and next_offset says where to go on."
+        "Read a text file of the workspace. Lines come numbered as LINE|CONTENT; offset and limit page "
+        "through long files, and next_offset says where to go on."
     ),
     input_schema=_READ.schema(),
     parse=_parse_read,

@@ -1,7 +1,7 @@
 """patch: edits of one or many files, all of them or none.
 
-Everything is read and worked out before the first byte is written; each write names the digest of what it replaces, so
-a file that changed in between stops the patch; what was already written is then put back.
+Everything is read and worked out before the first byte is written; each write names the digest of what it
+replaces, so a file that changed in between stops the patch; what was already written is then put back.
 """
 
 from __future__ import annotations
@@ -138,8 +138,9 @@ _ARGUMENTS = Arguments(
         name="patch",
         kind="string",
         description=(
-            "V4A text (mode patch): *** Begin Patch, then *** Add File: / *** Update File: / *** Delete File: PATH, "
-            "*** Move to: PATH, @@ context lines, lines that start with blank, - or +, then *** End Patch"
+            "V4A text (mode patch): *** Begin Patch, then *** Add File: / *** Update File: / "
+            "*** Delete File: PATH, *** Move to: PATH, @@ context lines, lines that start with blank, "
+            "- or +, then *** End Patch"
         ),
     ),
     Argument(name="cross_profile", kind="boolean", description="Has no meaning here", only=False),
@@ -148,8 +149,8 @@ _ARGUMENTS = Arguments(
 PATCH: Final = Tool(
     name="patch",
     description=(
-        "Edit files of the workspace: replace one exact text, or apply a V4A patch to several files. All edits are made "
-        "or none. Answers a unified diff."
+        "Edit files of the workspace: replace one exact text, or apply a V4A patch to several files. "
+        "All edits are made or none. Answers a unified diff."
     ),
     input_schema=_ARGUMENTS.schema(),
     parse=_parse,

@@ -1,8 +1,8 @@
 """The V4A patch text: parse it, and apply its hunks to a file's text. Pure.
 
-A hunk is placed where its old lines stand, after the place of the hunk before it and after its @@ lines. Lines are
-compared exactly; if nothing matches, without trailing blanks; then without surrounding blanks. A hunk without @@ lines
-that fits in more than one place is refused rather than put into the first one.
+A hunk is placed where its old lines stand, after the place of the hunk before it and after its @@ lines.
+Lines are compared exactly; if nothing matches, without trailing blanks; then without surrounding blanks. A
+hunk without @@ lines that fits in more than one place is refused rather than put into the first one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def parse_patch(text: str) -> tuple[V4aOperation, ...] | Reason:
     """Read the patch text; what is not understood is refused as a whole."""
     try:
         return tuple(_Reader(text).operations())
-    except _Invalid as problem:
+    except _PatchError as problem:
         return Reason(code="patch.invalid", detail=str(problem))
 
 
@@ -89,7 +89,7 @@ def apply_hunks(path: str, text: str, hunks: Sequence[Hunk]) -> str | Reason:
     return ending.join(changed) + (ending if closed and changed else "")
 
 
-class _Invalid(Exception):
+class _PatchError(Exception):
     """The text is no V4A patch."""
 
 
@@ -100,15 +100,15 @@ class _Reader:
 
     def operations(self) -> Iterator[V4aOperation]:
         if self._take().strip() != _BEGIN:
-            raise _Invalid(f"the first line must be {_BEGIN!r}")
+            raise _PatchError(f"the first line must be {_BEGIN!r}")
         count = 0
         while (line := self._take()).rstrip() != _END:
             count += 1
             yield self._operation(line)
         if count == 0:
-            raise _Invalid("the patch holds no file")
+            raise _PatchError("the patch holds no file")
         if self._at < len(self._lines):
-            raise _Invalid(f"line {self._at + 1}: text after {_END!r}")
+            raise _PatchError(f"line {self._at + 1}: text after {_END!r}")
 
     def _operation(self, line: str) -> V4aOperation:
         if line.startswith(_ADD):
@@ -117,13 +117,13 @@ class _Reader:
             return DeleteFile(path=_path(line, _DELETE))
         if line.startswith(_UPDATE):
             return self._update(_path(line, _UPDATE))
-        raise _Invalid(f"line {self._at}: expected a file, found {line[:60]!r}")
+        raise _PatchError(f"line {self._at}: expected a file, found {line[:60]!r}")
 
     def _added(self) -> Iterator[str]:
         while not self._at_opening():
             line = self._take()
             if not line.startswith("+"):
-                raise _Invalid(f"line {self._at}: every line of an added file starts with +")
+                raise _PatchError(f"line {self._at}: every line of an added file starts with +")
             yield line[1:]
 
     def _update(self, path: str) -> UpdateFile:
@@ -134,7 +134,7 @@ class _Reader:
         while not self._at_opening():
             hunks.append(self._hunk())
         if not hunks and move_to is None:
-            raise _Invalid(f"{path}: an update without a change")
+            raise _PatchError(f"{path}: an update without a change")
         return UpdateFile(path=path, move_to=move_to, hunks=tuple(hunks))
 
     def _hunk(self) -> Hunk:
@@ -153,13 +153,13 @@ class _Reader:
                 break
             self._hunk_line(line, old, new)
         if not old and not new:
-            raise _Invalid(f"line {self._at}: a hunk without lines")
+            raise _PatchError(f"line {self._at}: a hunk without lines")
         return Hunk(anchors=tuple(anchors), old=tuple(old), new=tuple(new), at_end=at_end)
 
     def _hunk_line(self, line: str, old: list[str], new: list[str]) -> None:
         mark, rest = line[:1], line[1:]
         if mark not in ("", " ", "-", "+"):
-            raise _Invalid(
+            raise _PatchError(
                 f"line {self._at}: expected a line that starts with blank, - or +, found {line[:60]!r}"
             )
         if mark != "+":
@@ -172,7 +172,7 @@ class _Reader:
 
     def _next(self) -> str:
         if self._at >= len(self._lines):
-            raise _Invalid(f"the last line must be {_END!r}")
+            raise _PatchError(f"the last line must be {_END!r}")
         return self._lines[self._at]
 
     def _take(self) -> str:
@@ -184,7 +184,7 @@ class _Reader:
 def _path(line: str, opening: str) -> str:
     path = line[len(opening) :].strip()
     if not path:
-        raise _Invalid(f"{opening.strip()} without a path")
+        raise _PatchError(f"{opening.strip()} without a path")
     return path
 
 

@@ -226,8 +226,8 @@ _ARGUMENTS = Arguments(
 SEARCH_FILES: Final = Tool(
     name="search_files",
     description=(
-        "Search the workspace: regular expression inside files (target content), or file names by glob (target files, "
-        "newest first). Results are paged by limit and offset."
+        "Search the workspace: regular expression inside files (target content), or file names by glob "
+        "(target files, newest first). Results are paged by limit and offset."
     ),
     input_schema=_ARGUMENTS.schema(),
     parse=_parse,

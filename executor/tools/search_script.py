@@ -1,11 +1,11 @@
-"""The program that search_files runs inside the sandbox. Its source travels in argv, so it imports nothing of ours.
+"""The program that search_files runs inside the sandbox. Its source travels in argv, it imports none of ours.
 
-A pattern comes from a model: matching it can take for ever. Here that ends at the command's wall limit and costs the
-sandbox's CPU, never the guest's or the broker's.
+A pattern comes from a model: matching it can take for ever. Here that ends at the command's wall limit and
+costs the sandbox's processor time, never the guest's or the broker's.
 
-Arguments: target, pattern, path, file_glob, context, max_results, max_bytes. Answer: fields that end in NUL, four a row:
-kind (m match, c context, f file, t total), path, line number or count, text. Exit status 3: the pattern is invalid;
-4: nothing is there; 5: the path goes through a link.
+Arguments: target, pattern, path, file_glob, context, max_results, max_bytes. Answer: fields that end in NUL,
+four a row: kind (m match, c context, f file, t total), path, line number or count, text. Exit status 3: the
+pattern is invalid; 4: nothing is there; 5: the path goes through a link.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ SNIFFED_BYTES = 8192
 
 
 def walk(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Yield what is to be searched, names in order."""
     seen = os.lstat(top)
     if not stat.S_ISDIR(seen.st_mode):
         yield top, seen
@@ -38,11 +39,13 @@ def walk(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
 
 
 def through_link(path: bytes) -> bool:
+    """Tell whether any part of a path is a link."""
     names = path.split(b"/")
     return any(os.path.islink(b"/".join(names[: count + 1])) for count in range(len(names)))
 
 
 def content(path: bytes) -> bytes:
+    """Read a regular file, at most so much of it."""
     # O_NONBLOCK: a FIFO that took the file's place must not hold the search.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -52,6 +55,8 @@ def content(path: bytes) -> bytes:
 
 
 class Rows:
+    """The answer, written as it is found, up to its bounds."""
+
     def __init__(self, max_results: int, max_bytes: int) -> None:
         self.results = 0
         self.bytes = 0
@@ -59,9 +64,11 @@ class Rows:
         self.max_bytes = max_bytes
 
     def full(self) -> bool:
+        """Tell whether nothing more fits."""
         return self.results >= self.max_results or self.bytes >= self.max_bytes
 
     def add(self, kind: bytes, path: bytes, number: int, text: bytes) -> None:
+        """Write one row."""
         clean = path[2:] if path.startswith(b"./") else path
         row = b"%b\0%b\0%d\0%b\0" % (kind, clean, number, text[:MAX_LINE_BYTES].replace(b"\0", b"?"))
         self.bytes += len(row)
@@ -70,6 +77,7 @@ class Rows:
 
 
 def search_names(top: bytes, pattern: bytes, rows: Rows) -> None:
+    """Answer the files whose name or path fits, newest first."""
     found: list[tuple[float, bytes]] = []
     for path, seen in walk(top):
         clean = path[2:] if path.startswith(b"./") else path
@@ -82,6 +90,7 @@ def search_names(top: bytes, pattern: bytes, rows: Rows) -> None:
 
 
 def search_content(top: bytes, pattern: bytes, file_glob: bytes, context: int, rows: Rows) -> None:
+    """Answer the lines that match."""
     expression = re.compile(pattern)
     for path, seen in walk(top):
         if rows.full():
@@ -97,6 +106,7 @@ def search_content(top: bytes, pattern: bytes, file_glob: bytes, context: int, r
 
 
 def wanted(path: bytes, file_glob: bytes) -> bool:
+    """Tell whether a file's name or path fits."""
     clean = path[2:] if path.startswith(b"./") else path
     return fnmatch.fnmatchcase(os.path.basename(path), file_glob) or fnmatch.fnmatchcase(clean, file_glob)
 
@@ -104,6 +114,7 @@ def wanted(path: bytes, file_glob: bytes) -> bool:
 def search_lines(
     path: bytes, lines: list[bytes], expression: re.Pattern[bytes], context: int, rows: Rows
 ) -> None:
+    """Answer the matching lines of one file, with what stands around them."""
     if lines and not lines[-1]:
         lines.pop()
     shown = 0
@@ -124,6 +135,7 @@ def search_lines(
 
 
 def main() -> int:
+    """Run one search."""
     target, pattern, path, file_glob = (os.fsencode(value) for value in sys.argv[1:5])
     context, max_results, max_bytes = (int(value) for value in sys.argv[5:8])
     rows = Rows(max_results, max_bytes)

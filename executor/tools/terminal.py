@@ -134,8 +134,8 @@ _ARGUMENTS = Arguments(
 TERMINAL: Final = Tool(
     name="terminal",
     description=(
-        "Run one shell command in the workspace and wait for its end. Each command starts afresh: no directory, variable "
-        "or process outlives it; files do. There is no network."
+        "Run one shell command in the workspace and wait for its end. Each command starts afresh: no "
+        "directory, variable or process outlives it; files do. There is no network."
     ),
     input_schema=_ARGUMENTS.schema(),
     parse=_parse,
