@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -26,23 +27,30 @@ _KEY_BYTES = 32
 _SECRET_NAME = re.compile(
     r"(?i)(pass(word|wd|phrase)?|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential|authori[sz]ation|cookie)"
 )
-_SECRET_TEXT = re.compile(
-    r"""(?x)
-    -----BEGIN\ [A-Z0-9 ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z0-9 ]*PRIVATE\ KEY-----|\Z)
-    | \b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}
-    | \bgh[pousr]_[A-Za-z0-9]{16,} | \bgithub_pat_[A-Za-z0-9_]{16,} | \bglpat-[A-Za-z0-9_-]{16,}
-    | \bxox[abeoprs]-[A-Za-z0-9-]{8,} | \bAKIA[A-Z0-9]{12,} | \bAIza[A-Za-z0-9_-]{20,}
-    | \bnpm_[A-Za-z0-9]{16,} | \bhf_[A-Za-z0-9]{16,}
-    | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?
-    | (?<=://)[^\s/:@"']*:[^\s/@"']+(?=@)
-    | (?i:(?<=bearer\ )|(?<=basic\ ))[A-Za-z0-9._~+/=-]{8,}
-    """,
-    re.DOTALL,
+_END = r"(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)"
+# Each pattern is tried only where the plain text before it occurs: a preview is made for every call.
+_SECRET_TEXT: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("-----BEGIN ", re.compile(rf"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?{_END}", re.DOTALL)),
+    ("k-", re.compile(r"\b[spr]k-[A-Za-z0-9_-]{16,}")),
+    ("k_", re.compile(r"\b[spr]k_[A-Za-z0-9_-]{16,}")),
+    ("gh", re.compile(r"\bgh[pousr]_[A-Za-z0-9]{16,}")),
+    ("github_pat_", re.compile(r"github_pat_[A-Za-z0-9_]{16,}")),
+    ("glpat-", re.compile(r"glpat-[A-Za-z0-9_-]{16,}")),
+    ("xox", re.compile(r"xox[abeoprs]-[A-Za-z0-9-]{8,}")),
+    ("AKIA", re.compile(r"AKIA[A-Z0-9]{12,}")),
+    ("AIza", re.compile(r"AIza[A-Za-z0-9_-]{20,}")),
+    ("npm_", re.compile(r"npm_[A-Za-z0-9]{16,}")),
+    ("hf_", re.compile(r"hf_[A-Za-z0-9]{16,}")),
+    ("eyJ", re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")),
+    ("://", re.compile(r"(?<=://)[^\s/:@\"']*:[^\s/@\"']+(?=@)")),
 )
-_SECRET_ASSIGNMENT = re.compile(
-    r"(?i)((?:password|passwd|secret|token|api[-_]?key|access[-_]?key)[\"']?\s*[=:]\s*[\"']?|--?(?:password|token|api-key)\s+)"
+_AUTHORIZATION = re.compile(r"(?i)(?:(?<=bearer )|(?<=basic ))[A-Za-z0-9._~+/=-]{8,}")
+_ASSIGNMENT = re.compile(
+    r"(?i)((?:password|passwd|passphrase|secret|token|api[-_]?key|access[-_]?key)[\"']?\s*[=:]\s*[\"']?)"
     r"[^\s\"'&;|]{3,}"
 )
+_OPTION = re.compile(r"(?i)(--?(?:password|passphrase|token|secret|api-key)\s+)[^\s&;|]+")
+_NAMING = ("pass", "secret", "token", "key")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,38 +108,91 @@ class Fingerprints:
 
 def preview(arguments: Mapping[str, JsonValue]) -> tuple[str, bool]:
     """Return arguments as short text with known shapes of secrets taken out, and whether it was cut."""
-    parts: list[str] = []
-    length = 0
-    for name, value in arguments.items():
-        shown = f"{redact(str(name)[:80])}={REDACTED if _SECRET_NAME.search(str(name)) else _shown(value)}"
-        parts.append(shown)
-        length += len(shown) + 1
-        if length > PREVIEW_CHARACTERS:
-            break
-    text = _printable(" ".join(parts))
-    if len(text) > PREVIEW_CHARACTERS:
-        return text[: PREVIEW_CHARACTERS - 1] + "…", True
-    return text, False
+    writing = _Preview()
+    writing.members(arguments)
+    return writing.finished()
 
 
 def redact(text: str) -> str:
     """Replace what has a known shape of a secret."""
-    return _SECRET_ASSIGNMENT.sub(rf"\1{REDACTED}", _SECRET_TEXT.sub(REDACTED, text))
+    for hint, pattern in _SECRET_TEXT:
+        if hint in text:
+            text = pattern.sub(REDACTED, text)
+    lowered = text.lower()
+    if "bearer " in lowered or "basic " in lowered:
+        text = _AUTHORIZATION.sub(REDACTED, text)
+    if any(name in lowered for name in _NAMING):
+        text = _OPTION.sub(rf"\1{REDACTED}", _ASSIGNMENT.sub(rf"\1{REDACTED}", text))
+    return text
 
 
-def _shown(value: JsonValue) -> str:
-    """Write one value out, no more of it than a preview can hold."""
-    if isinstance(value, str):
-        return redact(value[: 4 * PREVIEW_CHARACTERS])
-    if isinstance(value, Mapping):
-        return "{" + preview(value)[0] + "}"
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(_shown(member) for member in value[:20]) + "]"
-    return str(value)[:40]
+@lru_cache(maxsize=1024)
+def _names_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
+
+
+class _Preview:
+    """Writes values out until there is enough for a preview."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._room = PREVIEW_CHARACTERS
+        self._cut = False
+
+    def members(self, arguments: Mapping[str, JsonValue]) -> None:
+        space = ""
+        for name, value in arguments.items():
+            if self._room <= 0:
+                self._cut = True
+                return
+            self._put(f"{space}{redact(str(name)[:80])}=")
+            if _names_secret(name):
+                self._put(REDACTED)
+            else:
+                self._value(value)
+            space = " "
+
+    def finished(self) -> tuple[str, bool]:
+        text = "".join(self._parts)
+        cut = self._cut or len(text) > PREVIEW_CHARACTERS
+        text = _printable(text[:PREVIEW_CHARACTERS])
+        if len(text) > PREVIEW_CHARACTERS or cut:
+            return text[: PREVIEW_CHARACTERS - 1] + "…", True
+        return text, False
+
+    def _value(self, value: JsonValue) -> None:
+        if isinstance(value, str):
+            # A secret that starts within the preview is seen whole, or at least long enough to know it.
+            self._cut = self._cut or len(value) > 2 * PREVIEW_CHARACTERS
+            self._put(redact(value[: 2 * PREVIEW_CHARACTERS]))
+        elif isinstance(value, Mapping):
+            self._put("{")
+            self.members(value)
+            self._put("}")
+        elif isinstance(value, Sequence):
+            self._items(value)
+        else:
+            self._put(str(value)[:40])
+
+    def _items(self, value: Sequence[JsonValue]) -> None:
+        self._put("[")
+        for number, member in enumerate(value):
+            if self._room <= 0:
+                self._cut = True
+                return
+            self._put(", " if number else "")
+            self._value(member)
+        self._put("]")
+
+    def _put(self, text: str) -> None:
+        self._parts.append(text)
+        self._room -= len(text)
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else _CONTROL.get(c, "\N{REPLACEMENT CHARACTER}") for c in text)
-
-
-_CONTROL = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    if text.isprintable():
+        return text
+    text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
