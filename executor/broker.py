@@ -272,8 +272,8 @@ class Broker:
         return self._outcome(call, performed, text=text)
 
     def _delivered(self, performed: Performed) -> Delivered:
-        left = self._remaining().output_bytes
-        return deliver(performed.output, max_bytes=left)
+        left = self._ledger.budget.output_bytes - self._ledger.used.output_bytes
+        return deliver(performed.output, max_bytes=max(0, left))
 
     def _note(self, found: Sequence[Reason], *, call: str, record: int) -> None:
         for reason in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 from typing import Final
 
 from budgets.call import Effects, JsonValue, PathUse
@@ -72,7 +73,7 @@ class ReadFile:
             output=output,
             truncated=given < len(asked),
             result=result,
-            observed={"bytes": len(found.data), "sha256": hashlib.sha256(found.data).hexdigest()},
+            observed={"bytes": len(found.data)},
         )
 
     def _binary(self, found: FileContent) -> Performed:
@@ -194,21 +195,18 @@ def _parse_list(given: Mapping[str, JsonValue]) -> Action | Reason:
 
 
 def _numbered(lines: list[bytes], first: int, max_bytes: int) -> tuple[bytes, int]:
-    numbered = [b"%d|%b\n" % (number, line) for number, line in enumerate(lines, first)]
-    output = b"".join(numbered)
-    if len(output) <= max_bytes:
-        return output, len(lines)
-    return _whole_lines(numbered, max_bytes)
+    marks = [b"%d|" % number for number in range(first, first + len(lines))]
+    given = _fitting(lines, marks, max_bytes)
+    if given == 0 and lines:
+        # A first line that is too long by itself is cut rather than never shown.
+        return (marks[0] + lines[0])[:max_bytes], 1
+    parts = [part for pair in zip(marks[:given], lines, strict=False) for part in (*pair, b"\n")]
+    return b"".join(parts), given
 
 
-def _whole_lines(numbered: list[bytes], max_bytes: int) -> tuple[bytes, int]:
-    kept = 0
-    for count, line in enumerate(numbered):
-        if kept + len(line) > max_bytes:
-            # A first line that is too long by itself is cut rather than never shown.
-            return (b"".join(numbered[:count]), count) if count else (line[:max_bytes], 1)
-        kept += len(line)
-    return b"".join(numbered), len(numbered)
+def _fitting(lines: list[bytes], marks: list[bytes], max_bytes: int) -> int:
+    ends = accumulate(len(mark) + len(line) + 1 for mark, line in zip(marks, lines, strict=True))
+    return sum(1 for _ in takewhile(lambda end: end <= max_bytes, ends))
 
 
 def _listed(limit: int) -> int:
