@@ -36,6 +36,7 @@ _MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
         "extra_forbidden": "unknown key",
         "int_type": "a whole number is needed",
         "string_type": "a text is needed",
+        "dict_type": "a mapping of keys is needed",
         "mapping_type": "a mapping of keys is needed",
         "model_type": "a mapping of keys is needed",
         "tuple_type": "a list is needed",
@@ -94,16 +95,21 @@ def _remit(value: object) -> Remit:
 
 def _rules_hidden_by(details: Sequence[ErrorDetails], value: object) -> list[ErrorDetails]:
     """Find the broken rules between keys, which are looked at only once each key by itself is well."""
-    wrong = {_path(detail) for detail in details if not _is_between_keys(detail)}
-    if not wrong or wrong & _DECISIVE:
-        return []
-    known = {_path(detail) for detail in details} - wrong
-    try:
-        _remit(_without(value, wrong, ()))
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        return [detail for detail in found if _is_between_keys(detail) and _path(detail) not in known]
-    return []
+    wrong = {_path(detail) for detail in details}
+    hidden: list[ErrorDetails] = []
+    while not wrong & _DECISIVE:
+        try:
+            _remit(_without(value, wrong, ()))
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        else:
+            break
+        new = [detail for detail in found if _is_between_keys(detail) and _path(detail) not in wrong]
+        if not new:
+            break
+        hidden += new
+        wrong |= {_path(detail) for detail in new}
+    return hidden
 
 
 def _is_between_keys(detail: ErrorDetails) -> bool:
@@ -145,7 +151,7 @@ def _path(detail: ErrorDetails) -> KeyPath:
 
 
 def _says_enough(detail: ErrorDetails) -> bool:
-    return detail["type"] in {"missing", "extra_forbidden"} or isinstance(detail["input"], BaseModel)
+    return detail["type"] in {"missing", "extra_forbidden"} or _is_between_keys(detail)
 
 
 def _hint(detail: ErrorDetails, path: KeyPath) -> str | None:
