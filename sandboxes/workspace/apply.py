@@ -119,8 +119,10 @@ def _state_at(cursor: TreeCursor, change: Change) -> EntryState | None:
     entry = entry_of(cursor.fd, name)
     if entry is None:
         return None
+    # A run can have left a file that its owner may not read: only there a mode is lifted for a look.
+    is_shut = change.mode is not None and not change.mode & 0o400
     try:
-        return state_of(cursor.fd, entry)
+        return state_of(cursor.fd, entry, unlock=is_shut)
     except PermissionError:
         return EntryState(entry.kind, entry.mode, entry.size, None, None)
 

@@ -90,8 +90,13 @@ class TreeCursor:
             self.enter(part)
 
     def close(self) -> None:
-        """Let the descriptor go."""
-        if self.fd >= 0:
+        """Let the descriptor go; directories that were unlocked on the way here get their modes back."""
+        if self.fd < 0:
+            return
+        try:
+            while any(step.locked_mode is not None for step in self._steps):
+                self.leave()
+        finally:
             os.close(self.fd)
             self.fd = -1
 

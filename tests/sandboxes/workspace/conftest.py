@@ -44,7 +44,7 @@ def strategy(request, overlay_works):
 
 @pytest.fixture
 def change_tree(tree_ops, tmp_path_factory):
-    """Play operations over a tree by a strategy; gives the layer and a snapshot of what it looked like inside."""
+    """Play operations over a tree; gives the layer and a snapshot of what it looked like inside."""
     with contextlib.ExitStack() as opened:
 
         def change(lower: Path, operations, *, strategy):

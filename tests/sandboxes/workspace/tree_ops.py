@@ -1,7 +1,7 @@
-"""Operations on a tree, played by tests in a copy or, as a script, in a real overlay in a mount namespace of its own.
+"""Operations on a tree: played by tests in a copy, or as a script in an overlay of its own.
 
-As a script: ``tree_ops.py LOWER STORE`` with a JSON list of operations on stdin; STORE gets ``upper`` and ``work``;
-prints a snapshot of the merged tree. Bytes travel as latin-1 text.
+As a script: ``tree_ops.py LOWER STORE`` with a JSON list of operations on stdin; STORE gets ``upper`` and
+``work``; prints a snapshot of the merged tree. Bytes travel as latin-1 text.
 """
 
 from __future__ import annotations
@@ -104,7 +104,15 @@ def rename(root, path, to):
         shutil.rmtree(source)
 
 
+def remake(root, path):
+    """Put an empty directory in the place of another: an overlay marks it opaque."""
+    full = at(root, path)
+    shutil.rmtree(full)
+    os.mkdir(full)
+
+
 OPERATIONS = {
+    "remake": remake,
     "write": write,
     "touch": touch,
     "chmod": chmod,
