@@ -115,7 +115,7 @@ def dry_run(remit: Remit, recording: Recording, tool_map: ToolMap) -> DryRunRepo
         calls=tuple(calls),
         remaining=ledger.remaining(now_seconds=_STARTED_SECONDS),
         unknowns=_unknowns(remit, calls),
-        notes=recording.notes,
+        notes=recording.notes_at(remit.scope.mount),
     )
 
 

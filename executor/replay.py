@@ -16,6 +16,7 @@ import anyio
 
 from budgets.call import JsonValue
 from budgets.reasons import Reason
+from budgets.remit import Remit
 from budgets.route import RouteEvidence
 from executor.outcome import OutcomeStatus, ToolOutcome
 from executor.recordings import RecordedCall, Recording
@@ -26,6 +27,11 @@ SOURCE = "replay"
 
 class ReplayTarget(Protocol):
     """What a replay needs of a run."""
+
+    @property
+    def remit(self) -> Remit:
+        """What the run is under."""
+        ...
 
     async def call(
         self,
@@ -169,7 +175,7 @@ async def replay(
         format=recording.format,
         turns=recording.turns,
         calls=replayer.finished(),
-        notes=recording.notes,
+        notes=recording.notes_at(run.remit.scope.mount),
     )
 
 

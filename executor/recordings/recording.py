@@ -65,6 +65,14 @@ class Recording:
     cwd: str | None = None
     notes: tuple[str, ...] = ()
 
+    def notes_at(self, mount: str) -> tuple[str, ...]:
+        """Give the notes, with one more if the agent knew its folder by another name than ``mount``."""
+        if self.cwd is None or self.cwd.rstrip("/") == mount:
+            return self.notes
+        name = printable(self.cwd[:_MAX_NAME_CHARACTERS])
+        hint = f"recorded in {name}, mounted as {mount}: absolute paths will lie outside; see scope.mount"
+        return (*self.notes, hint)
+
 
 class RecordingBuilder:
     """Collects one recording while a parser walks its file."""

@@ -10,12 +10,19 @@ import pytest
 
 from budgets.budget import Budget
 from budgets.ledger import Ledger
+from budgets.remit import parse
 from executor.outcome import ToolOutcome
 from executor.recordings import load_recording
 from executor.recordings.tool_map import tool_map_for
 from executor.replay import replay
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "recordings"
+
+REMIT = """
+version: 1
+task: {id: list, class: test}
+scope: {workspace: ., mount: /home/u/app}
+"""
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +31,7 @@ class FakeRun:
     """Keeps what it was asked, and answers with the exit codes it was given."""
 
     def __init__(self, exit_codes=()):
+        self.remit = parse(REMIT, source="test.yaml")
         self.asked = []
         self.route = []
         self.turns = 0
@@ -171,3 +179,12 @@ async def test_progress_is_told_after_each_call():
     await replay(FakeRun(), *load("simple.jsonl"), progress=progress)
 
     assert told == [(1, 4, "write_file"), (2, 4, "terminal"), (3, 4, "terminal"), (4, 4, "paint")]
+
+
+@pytest.mark.parametrize(
+    ("name", "notes"), [("codex-rollout.jsonl", 0), ("hermes-state.json", 1), ("simple.jsonl", 0)]
+)
+async def test_another_folder_than_the_recorded_one_is_noted(name, notes):
+    report = await replay(FakeRun(), *load(name))
+
+    assert len(report.notes) == notes
