@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 READY, FAILED, NO_DIRECTORY, NO_EXEC, EXITED = 1, 2, 3, 4, 5
-STATUS = struct.Struct("=BiQQ")
+STATUS = struct.Struct("=BiQQI")
 
 _NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
 _UID = 1000
@@ -34,6 +34,7 @@ class Cell:
         self.failure: int | None = None
         self.cpu_microseconds = 0
         self.peak_bytes = 0
+        self.left_behind = 0
         go_read, self.go = os.pipe()
         self.status, status_write = os.pipe()
         self.output, output_write = os.pipe()
@@ -70,13 +71,13 @@ class Cell:
                 return found
             if len(raw) < STATUS.size:
                 return found
-            kind, value, cpu, peak = STATUS.unpack(raw)
+            kind, value, cpu, peak, left = STATUS.unpack(raw)
             if kind == READY:
                 self.ready = True
             elif kind == FAILED:
                 self.failure = value
             elif kind == EXITED:
-                self.cpu_microseconds, self.peak_bytes = cpu, peak
+                self.cpu_microseconds, self.peak_bytes, self.left_behind = cpu, peak, left
             found.append((kind, value))
 
     def reap(self) -> bool:
@@ -163,7 +164,8 @@ def _confine(settings: dict[str, Any]) -> None:
     system.set_limit(system.RLIMIT_NPROC, settings["pids"] + 1)
     system.set_limit(system.RLIMIT_NOFILE, settings["open_files"])
     system.set_limit(system.RLIMIT_FSIZE, settings["file_bytes"])
-    system.set_limit(system.RLIMIT_CPU, settings["cpu_seconds"])
+    # The hard limit kills; the soft one says by SIGXCPU why.
+    system.set_limit(system.RLIMIT_CPU, settings["cpu_seconds"], slack=1)
     # The watcher enforces memory; this only bounds how far one process gets between two looks.
     system.set_limit(system.RLIMIT_DATA, 2 * settings["memory_bytes"] + _DATA_SLACK_BYTES)
     for resource in (system.RLIMIT_CORE, system.RLIMIT_MEMLOCK, system.RLIMIT_MSGQUEUE):
@@ -180,15 +182,18 @@ def _reap_until(child: int, status: int) -> None:
     nothing that anybody has to wait for.
     """
     result = 0
+    left_behind = -1
     try:
         while True:
             pid, ended = os.wait()
             if pid == child:
-                result = ended
+                result, left_behind = ended, 0
                 _kill_the_rest()
+            elif left_behind >= 0:
+                left_behind += 1
     except ChildProcessError:
         cpu, peak = system.children_usage()
-        _report(status, EXITED, result, cpu, peak)
+        _report(status, EXITED, result, cpu, peak, max(0, left_behind))
 
 
 def _kill_the_rest() -> None:
@@ -198,8 +203,8 @@ def _kill_the_rest() -> None:
         return
 
 
-def _report(status: int, kind: int, value: int, cpu: int = 0, peak: int = 0) -> None:
-    os.write(status, STATUS.pack(kind, value, cpu, peak))
+def _report(status: int, kind: int, value: int, cpu: int = 0, peak: int = 0, left: int = 0) -> None:
+    os.write(status, STATUS.pack(kind, value, cpu, peak, left))
 
 
 def _start(words: dict[str, Any], output: int, source: int, status: int) -> int | None:

@@ -170,6 +170,9 @@ class Command:
         if signal == _SIGXFSZ or exit_code == 128 + _SIGXFSZ:
             return "size"
         failed = exit_code != 0
+        if failed and self.cell.left_behind + 1 >= self._settings["pids"]:
+            # It ended before anybody looked, but what it left behind filled the limit.
+            return "pids"
         return self._full_place(only_new=not failed) or (self._was_full if failed else None)
 
     def _full_place(self, only_new: bool) -> str | None:

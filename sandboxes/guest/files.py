@@ -45,13 +45,19 @@ def perform(workspace: Workspace, operation: str, request: dict[str, Any]) -> di
     """Do one file operation and return its reply, or the problem that stopped it."""
     path = system.fs_bytes(request["path"])
     try:
-        if b"\0" in path:
-            raise Problem("invalid_path", "path holds a NUL byte")
+        _check_form(path)
         return _OPERATIONS[operation](workspace, path, request)
     except Problem as problem:
         return _problem(problem.kind, str(problem), None)
     except OSError as error:
         return _explain(workspace, path, error)
+
+
+def _check_form(path: bytes) -> None:
+    if b"\0" in path or not path:
+        raise Problem("invalid_path", "path is empty or holds a NUL byte")
+    if path.startswith(b"/") or b".." in path.split(b"/"):
+        raise Problem("outside", "path leaves the workspace")
 
 
 def _explain(workspace: Workspace, path: bytes, error: OSError) -> dict[str, Any]:
@@ -121,8 +127,9 @@ def _pread(descriptor: int, offset: int, count: int) -> bytes:
 
 def _write(workspace: Workspace, path: bytes, request: dict[str, Any]) -> dict[str, Any]:
     made: list[tuple[int, bytes]] = []
-    parent, name = _open_parent(workspace.root, path, made if request["create_parents"] else None)
+    parent = -1
     try:
+        parent, name = _open_parent(workspace.root, path, made if request["create_parents"] else None)
         present = _present(parent, name)
         _check_replaceable(workspace, path, present, request)
         mode = _mode_for(present, request["mode"])
@@ -134,7 +141,8 @@ def _write(workspace: Workspace, path: bytes, request: dict[str, Any]) -> dict[s
     finally:
         for directory, _ in made:
             os.close(directory)
-        os.close(parent)
+        if parent >= 0:
+            os.close(parent)
     return _written(present is None, len(request["data"]), len(made))
 
 

@@ -62,7 +62,7 @@ class Output:
         if data:
             self._tail.append(data)
             self._tail_bytes += len(data)
-            while self._tail_bytes - len(self._tail[0]) >= self._keep:
+            while self._tail and self._tail_bytes - len(self._tail[0]) >= self._keep:
                 self._tail_bytes -= len(self._tail.pop(0))
 
     def kept(self) -> bytes:

@@ -107,9 +107,9 @@ def install_seccomp_filter(program: bytes) -> None:
     _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "PR_SET_SECCOMP")
 
 
-def set_limit(resource: int, ceiling: int) -> None:
-    """Set soft and hard limit of a resource for this process and its children."""
-    _check(_libc.setrlimit(resource, struct.pack("QQ", ceiling, ceiling)), "setrlimit %d" % resource)
+def set_limit(resource: int, ceiling: int, slack: int = 0) -> None:
+    """Set a resource's soft limit, and its hard limit ``slack`` above, for this process and its children."""
+    _check(_libc.setrlimit(resource, struct.pack("QQ", ceiling, ceiling + slack)), "setrlimit %d" % resource)
 
 
 def children_usage() -> tuple[int, int]:
