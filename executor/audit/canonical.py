@@ -135,7 +135,10 @@ def _map_strings(value: JsonValue, change: Callable[[str], str]) -> JsonValue:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {change(key): _map_strings(member, change) for key, member in value.items()}
+        return {
+            change(key) if isinstance(key, str) else key: _map_strings(member, change)
+            for key, member in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_map_strings(member, change) for member in value]
     return value

@@ -228,7 +228,10 @@ class Journal:
         appended = self._append(kind, body)
         self._since_checkpoint += 1
         if self._since_checkpoint >= CHECKPOINT_EVERY and self.failure is None:
-            self._checkpoint_if_possible()
+            # The record that led here is in the journal. That no checkpoint follows is kept in ``failure``
+            # and refuses the next call.
+            with suppress(JournalUnavailable):
+                self._note_checkpoint()
         return appended
 
     async def flush(self) -> None:
@@ -257,13 +260,7 @@ class Journal:
         Raises:
             JournalUnavailable: It could not be noted.
         """
-        checkpoint = self._signed()
-        self._since_checkpoint = 0
-        if not self._closed:
-            self._append(
-                "checkpoint",
-                {"size": checkpoint.size, "root": checkpoint.root.hex(), "text": checkpoint.text},
-            )
+        checkpoint = self._note_checkpoint()
         # The copy beside the journal is a second look, not the record: on a full disk the older one
         # stays, and still holds.
         with suppress(OSError):
@@ -376,15 +373,18 @@ class Journal:
             passed = 0
         return max(self._tail.elapsed_us, self._began_us + passed)
 
-    def _signed(self) -> Checkpoint:
+    def _note_checkpoint(self) -> Checkpoint:
         tree = self._tail.tree
-        return sign_checkpoint(self._signer, origin=self.origin, size=tree.size, root=tree.root())
-
-    def _checkpoint_if_possible(self) -> None:
-        # The record that led here is in the journal. That no checkpoint follows is kept in ``failure``
-        # and refuses the next call.
-        with suppress(JournalUnavailable):
-            self.checkpoint()
+        checkpoint = sign_checkpoint(self._signer, origin=self.origin, size=tree.size, root=tree.root())
+        self._since_checkpoint = 0
+        if not self._closed:
+            noted: dict[str, JsonValue] = {
+                "size": checkpoint.size,
+                "root": checkpoint.root.hex(),
+                "text": checkpoint.text,
+            }
+            self._append("checkpoint", noted)
+        return checkpoint
 
 
 @cache

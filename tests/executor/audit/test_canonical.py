@@ -43,8 +43,12 @@ def test_keys_are_in_the_order_of_utf_16_code_units():
     assert canonical({"\U0001f600": 1, "\ufb33": 2, "a": 3}) == '{"a":3,"\U0001f600":1,"\ufb33":2}'.encode()
 
 
-@pytest.mark.parametrize("value", [1.0, float("nan"), 2**53, -(2**53), "\ud800", {1: 2}, {"a": b"x"}, {1}, object()])
-@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [value], lambda value: {"é": {"b": (value,)}}])
+@pytest.mark.parametrize(
+    "value", [1.0, float("nan"), 2**53, -(2**53), "\ud800", {1: 2}, {"a": b"x"}, {1}, object()]
+)
+@pytest.mark.parametrize(
+    "wrap", [lambda value: value, lambda value: [value], lambda value: {"é": {"b": (value,)}}]
+)
 def test_what_has_no_canonical_form_is_refused(value, wrap):
     with pytest.raises(RecordRefused):
         canonical(wrap(value))
@@ -103,7 +107,18 @@ def test_different_values_have_different_digestible_forms(one, two):
 
 
 def test_a_number_and_its_text_and_its_escape_are_three_things():
-    forms = [1.5, "1.5", {"\\float": (1.5).hex()}, 1, 1.0, True, "x" * 5000, {"\\sha256": "x"}, 2**60, hex(2**60)]
+    forms = [
+        1.5,
+        "1.5",
+        {"\\float": (1.5).hex()},
+        1,
+        1.0,
+        True,
+        "x" * 5000,
+        {"\\sha256": "x"},
+        2**60,
+        hex(2**60),
+    ]
 
     assert len({canonical(digestible(form)) for form in forms}) == len(forms)
 

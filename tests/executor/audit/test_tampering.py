@@ -1,4 +1,4 @@
-"""Every line of a journal × every way to change it: the check finds it and names the first bad record."""
+"""Every line of a journal, changed in every way: the check finds it and names the first bad record."""
 
 from __future__ import annotations
 
@@ -258,7 +258,14 @@ def test_a_line_that_is_no_record_is_named(changed, sealed, line):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("v", 2), ("seq", "5"), ("elapsed_us", -1), ("kind", "call.invented"), ("ts", "yesterday"), ("escaped", False)],
+    [
+        ("v", 2),
+        ("seq", "5"),
+        ("elapsed_us", -1),
+        ("kind", "call.invented"),
+        ("ts", "yesterday"),
+        ("escaped", False),
+    ],
 )
 def test_a_line_with_a_field_of_another_form_is_named(changed, sealed, field, value):
     record = {**json.loads(sealed.lines[5]), field: value}
