@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import click
+from click.core import ParameterSource
 
 from budgets.call import JsonValue
 from executor.audit.verify import verify_receipt
@@ -118,15 +119,17 @@ def _row(shown: Shown) -> tuple[str, ...]:
         f"{count} {status}" for status, count in sorted(shown.replayed.report.by_status.items())
     )
     codes = ", ".join(dict.fromkeys(reason.code for reason in shown.replayed.result.verdict.reasons))
-    verdict = shown.verdict if shown.as_expected else f"{shown.verdict}, not {shown.expected} as it should be"
-    return f"  {shown.recording:<22}", f"calls: {calls:<16}", f"{verdict:<8}", codes
+    verdict = shown.verdict if shown.verdict == shown.expected else f"{shown.verdict} (not {shown.expected}!)"
+    evidence = "verified" if shown.verified else "EVIDENCE DOES NOT HOLD"
+    return f"  {shown.recording:<22}", f"calls: {calls:<16}", f"{verdict:<8}", evidence, codes
 
 
 def _closing_words(shown: list[Shown], store: RunStore, state_dir: Path | None) -> Iterator[str]:
     good = sum(each.as_expected for each in shown)
-    where = f" --state-dir {state_dir}" if state_dir is not None else ""
+    given = click.get_current_context().get_parameter_source("state_dir") is ParameterSource.COMMANDLINE
+    where = f" --state-dir {state_dir}" if given else ""
     yield ""
-    yield f"{good} of {len(shown)} recordings came to what their example says; journals and receipts verified"
+    yield f"{good} of {len(shown)} recordings came to what their example says, with evidence that holds"
     yield f"kept in {store.runs_path}"
     yield ""
     yield "look at the last one:"

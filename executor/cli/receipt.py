@@ -14,6 +14,9 @@ from executor.cli.evidence import Evidence, find_evidence
 from executor.cli.log import problem_json, problem_text, verification_json
 from executor.cli.options import json_option, key_option, run_argument, state_dir_option
 from executor.cli.text import plural, table, visible, write, write_json
+from executor.cli.verdict import reason_text
+
+_MAX_SENTENCE = 300
 
 
 @click.group("receipt")
@@ -35,7 +38,7 @@ def show(run: str, state_dir: Path | None, as_json: bool) -> int:
     if as_json:
         write_json(statement.model_dump(mode="json", by_alias=True))
     else:
-        write(table(_rows(statement.predicate)))
+        write(table(_rows(statement.predicate), limit=_MAX_SENTENCE))
     return EXIT_OK
 
 
@@ -104,10 +107,7 @@ def _rows(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "remit", receipt.remit.digest
     yield "verdict", receipt.verdict.outcome
     for reason in receipt.verdict.reasons:
-        yield (
-            "  reason",
-            f"{reason.code}: {reason.detail} (records {', '.join(map(str, reason.records)) or 'none'})",
-        )
+        yield "  reason", reason_text(reason.code, reason.detail, reason.records)
     calls = receipt.calls
     yield "calls", f"{calls.allowed} allowed, {calls.denied} denied, {len(calls.interrupted)} interrupted"
     for violation in receipt.violations:

@@ -25,9 +25,11 @@ def one_line(text: str, *, limit: int = _MAX_CELL) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
-def table(rows: Iterable[Sequence[str]], *, header: Sequence[str] | None = None) -> str:
+def table(
+    rows: Iterable[Sequence[str]], *, header: Sequence[str] | None = None, limit: int = _MAX_CELL
+) -> str:
     """Lay ``rows`` out in columns two spaces apart, left aligned; the last column is not padded."""
-    lines = [tuple(one_line(cell) for cell in row) for row in rows]
+    lines = [tuple(one_line(cell, limit=limit) for cell in row) for row in rows]
     if header is not None:
         lines.insert(0, tuple(header))
     if not lines:

@@ -11,6 +11,8 @@ from executor.closing import RunResult
 from executor.store import RunDirectory
 
 _SHOWN_LINES = 10
+_SHOWN_PATHS = 5
+_SHOWN_RECORDS = 8
 
 
 def exit_code(verdict: Verdict) -> int:
@@ -20,24 +22,27 @@ def exit_code(verdict: Verdict) -> int:
 
 def verdict_text(result: RunResult, directory: RunDirectory) -> str:
     """Tell what a run came to, in lines: the verdict, its reasons, what changed, where the evidence lies."""
-    changes = result.changes.changes
-    paths = ", ".join(visible(change.path, keep="") for change in changes[:5])
-    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
-    kept = "applied to the workspace" if result.applied else "not applied"
     return "\n".join(
         [
             f"verdict: {result.verdict.outcome}",
-            *(
-                f"  {_reason(reason.code, reason.detail, reason.records)}"
-                for reason in result.verdict.reasons
-            ),
+            *(f"  {reason_text(each.code, each.detail, each.records)}" for each in result.verdict.reasons),
             *_failed_checks(result),
-            f"changes: {f'{paths}{more} ({kept})' if changes else 'none'}",
+            f"changes: {_changes(result)}",
             f"run:     {result.run_id}",
             f"receipt: {result.receipt_path}",
             f"journal: {directory.journal_path}",
         ]
     )
+
+
+def reason_text(code: str, detail: str, records: tuple[int, ...]) -> str:
+    """Tell one reason of a verdict, with the records that it rests on."""
+    told = f"{code}: {one_line(detail, limit=200)}"
+    if not records:
+        return told
+    numbers = ", ".join(map(str, records[:_SHOWN_RECORDS]))
+    more = ", …" if len(records) > _SHOWN_RECORDS else ""
+    return f"{told} (record{'s' if len(records) > 1 else ''} {numbers}{more})"
 
 
 def result_json(result: RunResult, directory: RunDirectory) -> dict[str, JsonValue]:
@@ -52,6 +57,10 @@ def result_json(result: RunResult, directory: RunDirectory) -> dict[str, JsonVal
             ],
         },
         "exit_code": exit_code(result.verdict),
+        "checks": [
+            {"name": run.check.label, "status": run.status, "exit_code": run.exit_code, "detail": run.detail}
+            for run in result.checks
+        ],
         "changes": [{"path": change.path, "change": change.change} for change in result.changes.changes],
         "applied": result.applied,
         "receipt": str(result.receipt_path),
@@ -67,11 +76,18 @@ def _failed_checks(result: RunResult) -> Iterator[str]:
             yield from (f"  | {one_line(line, limit=160)}" for line in said[-_SHOWN_LINES:])
 
 
-def _reason(code: str, detail: str, records: tuple[int, ...]) -> str:
-    where = (
-        f" ({'record' if len(records) == 1 else 'records'} {', '.join(map(str, records[:8]))}"
-        if records
-        else ""
-    )
-    more = ", …" if len(records) > 8 else ""
-    return f"{code}: {one_line(detail, limit=200)}{f'{where}{more})' if where else ''}"
+def _changes(result: RunResult) -> str:
+    changes = result.changes.changes
+    if not changes:
+        return "none"
+    paths = ", ".join(visible(change.path, keep="") for change in changes[:_SHOWN_PATHS])
+    more = f" and {len(changes) - _SHOWN_PATHS} more" if len(changes) > _SHOWN_PATHS else ""
+    return f"{paths}{more} ({_where(result)})"
+
+
+def _where(result: RunResult) -> str:
+    if result.applied:
+        return "applied to the workspace"
+    if result.apply_report is not None:
+        return "NOT applied: the workspace is no longer what the run saw"
+    return "not applied"
