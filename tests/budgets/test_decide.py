@@ -13,7 +13,7 @@ from budgets.call import Effects
 from budgets.decide import Decision, cost_of, decide
 from budgets.ledger import Ledger
 from budgets.reasons import Reason, lookup
-from tests.budgets.making import budgets, effects, make_call, make_remit, reads, remits, tools, writes
+from tests.budgets.making import effects, make_call, make_remit, reads, remits, tools, writes
 
 
 def decision_of(remit, call, touched, *, ledger=None, now_seconds=0.0, problems=()):
