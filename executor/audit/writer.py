@@ -64,6 +64,8 @@ class LineWriter:
         Raises:
             JournalUnavailable: The disk did not take it; nothing can be written any more.
         """
+        if self._broken:
+            raise JournalUnavailable(self._broken)
         try:
             self._sink.sync()
         except OSError as error:
