@@ -27,12 +27,11 @@ def _page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("code", sorted(REGISTRY))
-def test_reason_code_has_a_heading_of_its_own(code: str) -> None:
-    entry = REGISTRY[code]
+def test_every_reason_code_has_a_heading_of_its_own() -> None:
+    page, headings = (ROOT / DOCUMENT).read_text(encoding="utf-8"), anchors(ROOT / DOCUMENT)
 
-    assert entry.anchor in anchors(ROOT / DOCUMENT)
-    assert f"`{code}`" in (ROOT / DOCUMENT).read_text(encoding="utf-8")
+    assert [code for code, entry in REGISTRY.items() if entry.anchor not in headings] == []
+    assert [code for code in REGISTRY if f"`{code}`" not in page] == []
 
 
 def test_every_command_and_option_is_in_the_command_reference() -> None:
