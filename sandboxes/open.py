@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio.to_thread
+
 from sandboxes.base import Sandbox, SandboxSpec
 from sandboxes.bubblewrap.client import BubblewrapSandbox, Strategy
 from sandboxes.bubblewrap.handshake import MOST_COVERS
@@ -20,7 +22,7 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[Sandbox]:
         SandboxUnavailable: This host cannot give what the spec asks for; nothing was started.
         SandboxStartFailed: The start went wrong.
     """
-    check_spec(spec)
+    await anyio.to_thread.run_sync(check_spec, spec)
     async with open_bubblewrap(spec) as sandbox:
         yield sandbox
 

@@ -31,7 +31,7 @@ from sandboxes.base import (
 from sandboxes.bubblewrap.binary import find_binary
 from sandboxes.bubblewrap.channel import Channel
 from sandboxes.bubblewrap.controls import controls, observe
-from sandboxes.bubblewrap.handshake import shake_hands
+from sandboxes.bubblewrap.handshake import Started, shake_hands
 from sandboxes.bubblewrap.image import guest_image
 from sandboxes.bubblewrap.process import SandboxProcess
 from sandboxes.bubblewrap.rootfs import root_file_system
@@ -59,12 +59,7 @@ class BubblewrapSandbox:
         self._layer: Layer | None = None
         self._identity: SandboxIdentity | None = None
         self._ended = anyio.Lock()
-        self._environment = {
-            "PATH": root_file_system().path,
-            "HOME": _HOME,
-            "LANG": "C.UTF-8",
-            **spec.environment,
-        }
+        self._environment: dict[str, str] = {}
 
     @property
     def identity(self) -> SandboxIdentity:
@@ -186,29 +181,44 @@ class BubblewrapSandbox:
         await self.aclose()
 
     async def _open(self) -> None:
-        with anyio.CancelScope(shield=True):
-            spawned = await anyio.to_thread.run_sync(spawner().start(self._spec).result)
-            self._process = SandboxProcess(spawned)
-        started = await shake_hands(spawned, self._process, self._spec, strategy=self._wanted_strategy)
-        if spawned.staged is not None:
-            spawner().release(spawned.staged)
+        spawned = await anyio.to_thread.run_sync(self._spawn)
+        process = self._process = SandboxProcess(spawned)
+        try:
+            started = await shake_hands(spawned, process, self._spec, strategy=self._wanted_strategy)
+        except BaseException:
+            spawned.channel.close()
+            raise
+        finally:
+            if spawned.staged is not None:
+                spawner().release(spawned.staged)
+        self._channel = Channel(spawned.channel, on_broken=process.kill)
         self._layer = Layer(
             upper_fd=started.upper,
             lower=self._spec.workspace,
             strategy=cast("WorkspaceStrategy", started.strategy),
         )
         weakref.finalize(self, os.close, started.upper)
-        self._channel = Channel(spawned.channel, on_broken=self._process.kill)
-        self._controls = self._observed_controls(spawned, started.guest_pid)
-        self._identity = self._describe(started.strategy, spawned)
+        await anyio.to_thread.run_sync(self._inspect, spawned, process, started)
 
-    def _observed_controls(self, spawned: Spawned, guest_pid: int) -> tuple[Control, ...]:
-        found = controls(self._spec, observe(guest_pid), host_uid=spawned.uid, key_ring=spawned.key_ring)
-        missing = [control for control in found if control.required and control.state == "missing"]
+    def _spawn(self) -> Spawned:
+        self._environment = {
+            "PATH": root_file_system().path,
+            "HOME": _HOME,
+            "LANG": "C.UTF-8",
+            **self._spec.environment,
+        }
+        return spawner().start(self._spec).result()
+
+    def _inspect(self, spawned: Spawned, process: SandboxProcess, started: Started) -> None:
+        if not process.identify_guest(started.guest_pid):
+            raise SandboxIntegrity("the first answer does not come from the guest")
+        seen = observe(started.guest_pid)
+        self._controls = controls(self._spec, seen, host_uid=spawned.uid, key_ring=spawned.key_ring)
+        self._identity = self._describe(started.strategy, spawned)
+        missing = [item for item in self._controls if item.required and item.state == "missing"]
         if missing:
-            said = "; ".join(f"{control.name} is {control.observed}" for control in missing)
+            said = "; ".join(f"{item.name} is {item.observed}" for item in missing)
             raise SandboxUnavailable(f"a required control does not hold in the sandbox: {said}")
-        return found
 
     def _describe(self, strategy: str, spawned: Spawned) -> SandboxIdentity:
         return SandboxIdentity(

@@ -34,7 +34,13 @@ _turn = itertools.count()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Started:
-    """A guest that answered. ``upper`` is an open descriptor that the caller owns from here on."""
+    """A guest that answered.
+
+    Attributes:
+        guest_pid: Who sent the answer, as the kernel says.
+        upper: An open descriptor that the caller owns from here on.
+        strategy: How the changes are kept.
+    """
 
     guest_pid: int
     upper: int
@@ -69,7 +75,7 @@ async def shake_hands(
         raise _start_error(process.said()) from None
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
     try:
-        return _judge(reply, nonce, exchange, process)
+        return _judge(reply, nonce, exchange)
     except BaseException:
         exchange.close_descriptors()
         raise
@@ -117,14 +123,14 @@ class _Exchange:
         return count
 
 
-def _judge(reply: dict[str, Any], nonce: bytes, exchange: _Exchange, process: SandboxProcess) -> Started:
+def _judge(reply: dict[str, Any], nonce: bytes, exchange: _Exchange) -> Started:
     wire.check_reply(reply, "ready")
     if not secrets.compare_digest(reply["n"], nonce) or reply["strategy"] not in ("overlay", "copy"):
         raise SandboxIntegrity("the guest's first answer is none to the settings it was given")
     if len(exchange.descriptors) != 1 or not stat.S_ISDIR(os.fstat(exchange.descriptors[0]).st_mode):
         raise SandboxIntegrity("the guest did not hand over one directory")
-    if exchange.sender is None or not process.identify_guest(exchange.sender):
-        raise SandboxIntegrity("the first answer does not come from the guest")
+    if exchange.sender is None:
+        raise SandboxIntegrity("the kernel does not say who sent the first answer")
     return Started(guest_pid=exchange.sender, upper=exchange.descriptors[0], strategy=reply["strategy"])
 
 
