@@ -17,6 +17,8 @@ from executor.recordings.tool_map import tool_map_for
 from executor.replay import replay
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "recordings"
+# Read before any event loop runs: reading blocks.
+RECORDINGS = {path.name: load_recording(path) for path in FIXTURES.iterdir()}
 
 REMIT = """
 version: 1
@@ -74,7 +76,7 @@ def outcome(status, reasons=(), exit_code=None):
 
 
 def load(name):
-    recording = load_recording(FIXTURES / name)
+    recording = RECORDINGS[name]
     return recording, tool_map_for(recording.format)
 
 
@@ -108,7 +110,7 @@ async def test_what_nothing_maps_to_is_denied_in_its_place():
     assert report.by_status == {"denied": 3, "ok": 2}
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))
+@pytest.mark.parametrize("name", sorted(RECORDINGS))
 async def test_no_recorded_call_is_left_out(name):
     run = FakeRun()
     recording, tool_map = load(name)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 
 from budgets.remit import parse
 from executor.recordings import load_recording
@@ -16,6 +17,8 @@ from executor.store import RunStore
 from sandboxes.testing import FakeBackend, exec_result
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "recordings"
+# Read before any event loop runs: reading blocks.
+RECORDINGS = {path.name: load_recording(path) for path in FIXTURES.iterdir()}
 REMIT = """
 version: 1
 task: {id: list, class: test}
@@ -47,7 +50,7 @@ def open_here(tmp_path):
 
 
 def load(name):
-    recording = load_recording(FIXTURES / name)
+    recording = RECORDINGS[name]
     return recording, tool_map_for(recording.format)
 
 
@@ -60,7 +63,7 @@ async def test_every_call_is_in_the_journal_with_what_was_decided(open_here):
     async with open_here() as run:
         report = await replay(run, *load("openai-chat-odd.json"))
 
-    bodies = decided(run)
+    bodies = await to_thread.run_sync(decided, run)
     assert [body["tool"] for body in bodies] == ["write_file", "terminal", "frobnicate", "patch", "read_file"]
     assert [[reason["code"] for reason in body["reasons"]][:1] for body in bodies] == [
         ["arguments.invalid"],
@@ -88,7 +91,7 @@ async def test_an_interrupted_replay_goes_on_without_charging_twice(open_here):
         ("ok", True),
         ("ok", False),
     ]
-    assert len(decided(resumed)) == 3
+    assert len(await to_thread.run_sync(decided, resumed)) == 3
 
 
 async def test_a_route_that_the_recording_has_no_word_on_is_unproven(open_here):
