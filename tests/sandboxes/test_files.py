@@ -205,7 +205,9 @@ async def test_directories_links_and_removal(opened):
     assert isinstance(made, FileWritten)
     assert isinstance(again, FileWritten)
     assert (made.created, again.created) == (True, False)
-    assert [problem.kind for problem in (orphan, taken, full, missing) if isinstance(problem, FileProblem)] == [
+    assert [
+        problem.kind for problem in (orphan, taken, full, missing) if isinstance(problem, FileProblem)
+    ] == [
         "not_found",
         "exists",
         "is_directory",
@@ -251,8 +253,12 @@ async def test_hidden_paths_read_as_empty_to_everything_inside(opened, workspace
     (workspace / "keys" / "id").write_text("SECRET=2")
 
     async with opened(hidden=(".env", "keys")) as sandbox:
-        seen = await sandbox.exec(sh("cat .env keys/*; ls -A keys; cat /proc/self/mountinfo | grep -c SECRET"))
-        tried = await sandbox.exec(sh("umount .env; rm -f .env; rm -rf keys; echo x > .env; mv keys k; grep -r SECRET . /.remit"))
+        seen = await sandbox.exec(
+            sh("cat .env keys/*; ls -A keys; cat /proc/self/mountinfo | grep -c SECRET")
+        )
+        tried = await sandbox.exec(
+            sh("umount .env; rm -f .env; rm -rf keys; echo x > .env; mv keys k; grep -r SECRET . /.remit")
+        )
         read = await sandbox.read_file(".env", max_bytes=100)
         written = await sandbox.write_file(".env", b"x")
         below = await sandbox.write_file("keys/new", b"x")
@@ -272,7 +278,11 @@ async def test_read_only_paths_can_be_read_and_not_written_by_anything_inside(op
     (workspace / "tool.toml").write_text("x=1\n")
 
     async with opened(read_only=(".git", "tool.toml")) as sandbox:
-        await sandbox.exec(sh("echo y >> tool.toml; rm -f tool.toml; echo z > .git/hook; rm -rf .git; mv .git g; chmod 777 .git"))
+        await sandbox.exec(
+            sh(
+                "echo y >> tool.toml; rm -f tool.toml; echo z > .git/hook; rm -rf .git; mv .git g; chmod 777 .git"
+            )
+        )
         seen = await sandbox.exec(sh("cat .git/config tool.toml; ls -A .git"))
         read = await sandbox.read_file(".git/config", max_bytes=100)
         written = await sandbox.write_file(".git/config", b"x")

@@ -138,7 +138,9 @@ async def test_a_killed_guest_is_noticed_and_takes_everything_with_it(opened, sh
 
 
 def test_a_killed_broker_takes_the_sandbox_with_it(workspace):
-    broker = subprocess.Popen([sys.executable, "-c", BROKER, str(workspace)], stdout=subprocess.PIPE, text=True)
+    broker = subprocess.Popen(
+        [sys.executable, "-c", BROKER, str(workspace)], stdout=subprocess.PIPE, text=True
+    )
     assert broker.stdout is not None
     guest = int(broker.stdout.readline())
     deadline = time.monotonic() + 10
@@ -191,7 +193,9 @@ async def test_modes_of_the_users_tree_are_seen_inside(opened, workspace, sh):
     (workspace / "private" / "f").chmod(0o600)
 
     async with opened() as sandbox:
-        result = await sandbox.exec(sh("cat private/f && echo more >> private/f && stat -c '%a %u' private/f"))
+        result = await sandbox.exec(
+            sh("cat private/f && echo more >> private/f && stat -c '%a %u' private/f")
+        )
 
     assert result.output == b"mine600 1000\n"
 
@@ -209,7 +213,15 @@ async def test_controls_are_observed_in_the_live_sandbox(opened):
     async with opened() as sandbox:
         controls = {control.name: control for control in sandbox.controls}
 
-    for name in ("seccomp", "capabilities", "no_new_privileges", "user_namespace", "uid", "read_only_root", "pids"):
+    for name in (
+        "seccomp",
+        "capabilities",
+        "no_new_privileges",
+        "user_namespace",
+        "uid",
+        "read_only_root",
+        "pids",
+    ):
         assert controls[name].state == "observed", name
     assert not [control for control in controls.values() if control.required and control.state == "missing"]
 
@@ -272,7 +284,9 @@ async def test_a_spec_that_cannot_be_enforced_is_refused_before_anything_starts(
     assert processes_below(os.getpid()) == before
 
 
-@pytest.mark.parametrize("mount", ["/workspace", "/testbed", "/tmp/work", "/home/user/project", "/usr/src", "/srv/a b,c:d"])
+@pytest.mark.parametrize(
+    "mount", ["/workspace", "/testbed", "/tmp/work", "/home/user/project", "/usr/src", "/srv/a b,c:d"]
+)
 async def test_the_workspace_can_be_mounted_almost_anywhere(opened, sh, mount):
     async with opened(mount=mount) as sandbox:
         result = await sandbox.exec(sh("pwd; cat a.txt; echo x > y"))

@@ -82,11 +82,15 @@ def test_a_read_that_was_not_asked_for_is_an_integrity_error(reply):
 @pytest.mark.parametrize("entry", [None, ["p"], ["p", "file", -1], ["p", "door", 1], [1, "file", 1]])
 def test_a_listing_entry_that_is_none_is_an_integrity_error(entry):
     with pytest.raises(SandboxIntegrity):
-        wire.listing({"n": b"", "k": "listing", "entries": [entry], "truncated": False}, path=".", max_entries=5)
+        wire.listing(
+            {"n": b"", "k": "listing", "entries": [entry], "truncated": False}, path=".", max_entries=5
+        )
 
 
 def test_a_listing_longer_than_asked_for_is_an_integrity_error():
     entries = [["p", "file", 1]] * 3
 
     with pytest.raises(SandboxIntegrity):
-        wire.listing({"n": b"", "k": "listing", "entries": entries, "truncated": True}, path=".", max_entries=2)
+        wire.listing(
+            {"n": b"", "k": "listing", "entries": entries, "truncated": True}, path=".", max_entries=2
+        )
