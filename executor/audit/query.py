@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+from budgets.reasons import UnknownReasonCodeError, lookup
 from executor.audit.canonical import JsonValue
 from executor.audit.reader import Record, read_records
 
@@ -30,20 +32,28 @@ class ViolationRow:
 
 
 def violations(path: Path) -> tuple[ViolationRow, ...]:
-    """List what broke the rules, or tried to, in order.
+    """List what broke the rules, or tried to, in order: denied calls, and what was found besides.
+
+    A denied call is listed under its first reason, unless a violation record tells of it already.
 
     Raises:
         JournalDamaged: A line is not a record.
         OSError: The file cannot be read.
     """
     calls: dict[str, Mapping[str, JsonValue]] = {}
-    found = []
+    found: list[ViolationRow] = []
+    denied: list[ViolationRow] = []
     for record in read_records(path):
+        call = str(record.body.get("call"))
         if record.kind == "call.decided":
-            calls[str(record.body.get("call"))] = record.body
-        elif record.kind == "violation":
-            found.append(_row(record, calls.get(str(record.body.get("call")), {})))
-    return tuple(found)
+            calls[call] = record.body
+        if record.kind == "violation":
+            found.append(_row(record, record.body, calls.get(call, {})))
+        elif _is_denial(record):
+            reasons = cast("Sequence[Mapping[str, JsonValue]]", record.body.get("reasons"))
+            denied.append(_row(record, {"call": call, **reasons[0]}, calls.get(call, {})))
+    told = {row.call for row in found}
+    return tuple(sorted([*found, *(row for row in denied if row.call not in told)], key=lambda row: row.seq))
 
 
 def records(
@@ -65,20 +75,34 @@ def records(
             yield record
 
 
-def _row(record: Record, decided: Mapping[str, JsonValue]) -> ViolationRow:
+def _is_denial(record: Record) -> bool:
     body = record.body
+    denied = (record.kind, body.get("action")) == ("call.decided", "deny")
+    return bool(body.get("reasons")) and (
+        denied or (record.kind, body.get("status")) == ("call.ended", "denied")
+    )
+
+
+def _row(record: Record, body: Mapping[str, JsonValue], decided: Mapping[str, JsonValue]) -> ViolationRow:
     arguments = decided.get("arguments")
     return ViolationRow(
         seq=record.seq,
         ts=record.ts,
         elapsed_us=record.elapsed_us,
         code=str(body.get("code")),
-        severity=str(body.get("severity", "medium")),
+        severity=str(body.get("severity") or _severity(str(body.get("code")))),
         detail=str(body.get("detail", "")),
         call=_text(body.get("call")),
         tool=_text(decided.get("tool")),
         preview=_text(arguments.get("preview")) if isinstance(arguments, Mapping) else None,
     )
+
+
+def _severity(code: str) -> str:
+    try:
+        return lookup(code).severity
+    except UnknownReasonCodeError:
+        return "medium"
 
 
 def _text(value: JsonValue) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from executor.audit.canonical import JsonValue
 from executor.audit.checkpoint import Checkpoint, load_checkpoint, origin_of, parse_checkpoint
 from executor.audit.errors import KeyRefused
 from executor.audit.reader import Record, file_digest, read_lines
@@ -107,12 +108,21 @@ def verify_receipt(path: Path, *, journal: Path | None = None, key: str | None =
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Offence:
+    """A record that shows a broken rule. One that binds is in the receipt, or another of the same call is."""
+
+    codes: frozenset[str]
+    call: str | None
+    binding: bool
+
+
 class _Said:
     """What the journal itself says on the points that a receipt repeats."""
 
     def __init__(self) -> None:
         self.remit: str | None = None
-        self.violations: Counter[str] = Counter()
+        self.offences: dict[int, _Offence] = {}
         self.verdict: tuple[int, Judged] | None = None
         self.actions: Counter[str] = Counter()
 
@@ -120,8 +130,13 @@ class _Said:
         body = record.body
         if record.kind == "call.decided":
             self.actions[str(body.get("action"))] += 1
+            if body.get("action") == "deny":
+                self._offence(record, _reason_codes(body), binding=True)
+        elif record.kind == "call.ended" and body.get("reasons"):
+            self._offence(record, _reason_codes(body), binding=body.get("status") == "denied")
         elif record.kind == "violation":
-            self.violations[str(body.get("code"))] += 1
+            # A changed tripwire is told among the verdict's reasons.
+            self._offence(record, [str(body.get("code"))], binding=body.get("code") != "tripwire.changed")
         elif record.kind == "verdict":
             self.verdict = (record.seq, Judged.model_validate(body))
         elif record.kind == "run.opened":
@@ -139,8 +154,7 @@ class _Said:
             yield Problem(
                 code="receipt.remit", detail="names another remit than the journal was opened with", seq=0
             )
-        if Counter(violation.code for violation in receipt.violations) != self.violations:
-            yield Problem(code="receipt.violations", detail="lists other violations than the journal")
+        yield from self._untold(receipt)
         if receipt.calls.denied != self.actions["deny"] or receipt.calls.allowed != self.actions["allow"]:
             yield Problem(code="receipt.calls", detail="counts other decisions than the journal")
         if self.verdict is None:
@@ -151,6 +165,27 @@ class _Said:
             yield Problem(
                 code="receipt.verdict", detail="tells another verdict than the journal", seq=self.verdict[0]
             )
+
+    def _offence(self, record: Record, codes: Sequence[str], *, binding: bool) -> None:
+        call = record.body.get("call")
+        self.offences[record.seq] = _Offence(
+            codes=frozenset(codes), call=None if call is None else str(call), binding=binding
+        )
+
+    def _untold(self, receipt: Receipt) -> Iterator[Problem]:
+        """Compare both ways: what the receipt lists is in the journal, and what binds there is listed."""
+        told: set[int | str] = set()
+        for violation in receipt.violations:
+            offence = self.offences.get(violation.record)
+            if offence is None or violation.code not in offence.codes:
+                detail = f"lists {violation.code}, which record {violation.record} does not show"
+                yield Problem(code="receipt.violations", detail=detail, seq=violation.record)
+            else:
+                told |= {violation.record} if offence.call is None else {violation.record, offence.call}
+        for seq, offence in self.offences.items():
+            if offence.binding and not told & {seq, offence.call}:
+                detail = f"leaves out {', '.join(sorted(offence.codes))} of record {seq}"
+                yield Problem(code="receipt.violations", detail=detail, seq=seq)
 
 
 def _verify(
@@ -262,6 +297,12 @@ def _load_all(paths: Sequence[Path]) -> tuple[tuple[Checkpoint, ...], tuple[Prob
             )
         found.append(checkpoint)
     return tuple(found), tuple(problems)
+
+
+def _reason_codes(body: Mapping[str, JsonValue]) -> list[str]:
+    reasons = body.get("reasons")
+    listed = reasons if isinstance(reasons, list) else []
+    return [str(reason.get("code")) for reason in listed if isinstance(reason, Mapping)]
 
 
 def _codes(verdict: Judged | VerdictPart) -> list[str]:
