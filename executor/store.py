@@ -18,6 +18,7 @@ from executor.audit.journal import CHECKPOINT_NAME, JOURNAL_NAME
 from executor.audit.signer import Signer
 
 KEY_NAME = "remit/key"
+LOCK_NAME = "lock"
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -69,7 +70,7 @@ class RunDirectory:
         Raises:
             RunLocked: Another process holds it.
         """
-        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
@@ -108,6 +109,7 @@ class RunStore:
         path = self._path_of(name)
         try:
             path.mkdir(mode=0o700)
+            (path / LOCK_NAME).touch(mode=0o600, exist_ok=False)
         except FileExistsError as error:
             raise RunExists(f"run {name}: is there already") from error
         except OSError as error:
@@ -197,4 +199,8 @@ def default_root() -> Path:
 
 
 def _age(path: Path) -> tuple[int, str]:
-    return path.stat().st_ctime_ns, path.name
+    """Return when a run was made: its lock file is never written after that."""
+    try:
+        return (path / LOCK_NAME).stat().st_mtime_ns, path.name
+    except OSError:
+        return 0, path.name
