@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from anyio import to_thread
+
 from sandboxes.base import FileProblem, Sandbox
 from sandboxes.workspace.changes import Change
 from sandboxes.workspace.errors import RestoreFailed
@@ -43,7 +45,7 @@ async def _make(manifest: Manifest, sandbox: Sandbox, change: Change) -> None:
     elif change.kind == "symlink":
         _expect(change, await sandbox.make_symlink(change.path, target=change.target or ""))
     elif change.kind == "file":
-        data = manifest.read_blob(change.sha256 or "")
+        data = await to_thread.run_sync(manifest.read_blob, change.sha256 or "")
         _expect(change, await sandbox.write_file(change.path, data, mode=change.mode, create_parents=False))
 
 
