@@ -11,16 +11,19 @@ import inspect
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 from sandboxes.base import (
     Control,
@@ -41,6 +44,7 @@ from sandboxes.errors import SandboxDied, SandboxIntegrity, SandboxStartFailed, 
 from sandboxes.workspace.layers import copy_tree
 from sandboxes.workspace.private import PrivateTree
 
+T = TypeVar("T")
 Fault = Literal["die", "hang", "integrity", "unresponsive"]
 Script = (
     Mapping[tuple[str, ...], ExecResult]
@@ -83,7 +87,7 @@ def exec_result(
 
 
 class FakeSandbox:
-    """A `Sandbox` over a private copy of the workspace.
+    """A `Sandbox` over a private copy of the workspace. Making one copies the tree, so make it in a thread.
 
     Attributes:
         calls: Every method called so far, in order.
@@ -97,6 +101,7 @@ class FakeSandbox:
         self._faults: dict[str, Fault] = {}
         self._dead: str | None = None
         self._ended = anyio.Event()
+        self._one_at_a_time = anyio.CapacityLimiter(1)
         root = Path(tempfile.mkdtemp(prefix="remit-fake-"))
         copy_tree(spec.workspace, root)
         self._upper_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -153,7 +158,7 @@ class FakeSandbox:
     async def read_file(self, path: str, *, offset: int = 0, max_bytes: int) -> FileContent | FileProblem:
         """Read from the copy."""
         await self._enter("read_file", path)
-        return self.files.read(path, offset=offset, max_bytes=max_bytes)
+        return await self._in_thread(partial(self.files.read, path, offset=offset, max_bytes=max_bytes))
 
     async def write_file(
         self,
@@ -167,7 +172,8 @@ class FakeSandbox:
     ) -> FileWritten | FileProblem:
         """Write to the copy."""
         await self._enter("write_file", path)
-        return self.files.write(
+        write = partial(
+            self.files.write,
             path,
             data,
             mode=mode,
@@ -175,33 +181,35 @@ class FakeSandbox:
             must_not_exist=must_not_exist,
             expected_sha256=expected_sha256,
         )
+        return await self._in_thread(write)
 
     async def remove(self, path: str) -> FileRemoved | FileProblem:
         """Remove from the copy."""
         await self._enter("remove", path)
-        return self.files.remove(path)
+        return await self._in_thread(partial(self.files.remove, path))
 
     async def make_directory(self, path: str, *, mode: int = 0o755) -> FileWritten | FileProblem:
         """Make a directory in the copy."""
         await self._enter("make_directory", path)
-        return self.files.make_directory(path, mode=mode)
+        return await self._in_thread(partial(self.files.make_directory, path, mode=mode))
 
     async def make_symlink(self, path: str, *, target: str) -> FileWritten | FileProblem:
         """Make a link in the copy."""
         await self._enter("make_symlink", path)
-        return self.files.make_symlink(path, target=target)
+        return await self._in_thread(partial(self.files.make_symlink, path, target=target))
 
     async def list_directory(
         self, path: str, *, recursive: bool = False, max_entries: int = 1000
     ) -> Listing | FileProblem:
         """List the copy."""
         await self._enter("list_directory", path)
-        return self.files.list_entries(path, recursive=recursive, max_entries=max_entries)
+        entries = partial(self.files.list_entries, path, recursive=recursive, max_entries=max_entries)
+        return await self._in_thread(entries)
 
     async def used_bytes(self) -> int:
         """Give by how much the copy has grown."""
         await self._enter("used_bytes", ".")
-        return self.files.used_bytes()
+        return await self._in_thread(self.files.used_bytes)
 
     async def aclose(self) -> None:
         """End the sandbox; calls that hang in it end with it."""
@@ -236,8 +244,11 @@ class FakeSandbox:
         if isinstance(self._script, Mapping):
             not_found = exec_result(f"{request.argv[0]}: not found\n".encode(), exit_code=127)
             return self._script.get(request.argv, not_found)
-        answer = self._script(self, request)
+        answer = await anyio.to_thread.run_sync(self._script, self, request)
         return await answer if inspect.isawaitable(answer) else answer
+
+    async def _in_thread(self, operation: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(operation, limiter=self._one_at_a_time)
 
     def _end(self, reason: str) -> None:
         self._dead = self._dead or reason
@@ -268,7 +279,8 @@ class FakeBackend:
         if self.start_fails:
             self.start_fails -= 1
             raise SandboxStartFailed("the fake sandbox was told not to start")
-        async with FakeSandbox(spec, script=self.script) as sandbox:
+        fake = await anyio.to_thread.run_sync(partial(FakeSandbox, spec, script=self.script))
+        async with fake as sandbox:
             self.opened.append(sandbox)
             if self.prepare is not None:
                 self.prepare(sandbox)
@@ -281,5 +293,13 @@ def fake_open(spec: SandboxSpec) -> AbstractAsyncContextManager[Sandbox]:
 
 
 def _dispose(fd: int, root: Path) -> None:
+    # Whoever lets a sandbox go may be an event loop, which must not wait for a tree to be removed.
+    try:
+        threading.Thread(target=_remove, args=(fd, root)).start()
+    except RuntimeError:
+        _remove(fd, root)
+
+
+def _remove(fd: int, root: Path) -> None:
     os.close(fd)
     shutil.rmtree(root, ignore_errors=True)

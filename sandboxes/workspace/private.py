@@ -243,7 +243,7 @@ class PrivateTree:
         text = posixpath.join(to_text(entry.target or b""), *(to_text(name) for name in rest))
         absolute = posixpath.normpath(posixpath.join(self._mount, here, text))
         if absolute != self._mount and not absolute.startswith(f"{self._mount}/"):
-            return _Stopped("outside", "a link that leads out of the workspace")
+            return _Stopped("symlink", "a link that leads out of the workspace")
         target = posixpath.relpath(absolute, self._mount)
         return _Stopped("symlink", f"a link to {target}", target)
 

@@ -72,7 +72,7 @@ def run_in_overlay(lower, store, operations):
         input=json.dumps(operations),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=20,
         check=False,
     )
 

@@ -107,8 +107,9 @@ def rename(root, path, to):
 def remake(root, path):
     """Put an empty directory in the place of another: an overlay marks it opaque."""
     full = at(root, path)
-    shutil.rmtree(full)
-    os.mkdir(full)
+    if os.path.isdir(full) and not os.path.islink(full):
+        shutil.rmtree(full)
+        os.mkdir(full)
 
 
 OPERATIONS = {
