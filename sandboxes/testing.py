@@ -244,7 +244,9 @@ class FakeSandbox:
         if isinstance(self._script, Mapping):
             not_found = exec_result(f"{request.argv[0]}: not found\n".encode(), exit_code=127)
             return self._script.get(request.argv, not_found)
-        answer = await anyio.to_thread.run_sync(self._script, self, request)
+        script = self._script
+        # Trio refuses a thread's result that is a coroutine: hand it over in a tuple.
+        (answer,) = await anyio.to_thread.run_sync(lambda: (script(self, request),))
         return await answer if inspect.isawaitable(answer) else answer
 
     async def _in_thread(self, operation: Callable[[], T]) -> T:
