@@ -1,4 +1,4 @@
-"""Turn the contract's requests into frame fields, and frame fields back into results; any surprise is an integrity error."""
+"""Turn requests into frame fields and frame fields into results; any surprise is an integrity error."""
 
 from __future__ import annotations
 

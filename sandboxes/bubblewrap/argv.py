@@ -1,4 +1,4 @@
-"""The whole configuration of one bubblewrap call, as data and as its argument vector. This is the security policy."""
+"""The configuration of one bubblewrap call, as data and as its argument vector: the security policy."""
 
 from __future__ import annotations
 

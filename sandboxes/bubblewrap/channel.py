@@ -1,7 +1,7 @@
-"""Calls over the guest's channel: every reply is one that was asked for, or the sandbox cannot be believed any more.
+"""Calls over the guest's channel: a reply that nobody asked for means that nothing can be believed any more.
 
-There is no reader task. Whichever call waits first reads for all of them, and passes that on when its own answer came;
-a single call in flight therefore costs one send and one receive.
+There is no reader task. Whichever call waits first reads for all of them, and passes that on when its own
+answer came; a single call in flight therefore costs one send and one receive.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Call:
 
 
 class Channel:
-    """The host's end of the channel. ``on_broken`` is called once, at once, when the guest cannot be used any more."""
+    """The host's end of the channel; ``on_broken`` is called once, when the guest cannot be used any more."""
 
     def __init__(self, connection: socket.socket, *, on_broken: Callable[[], None]) -> None:
         connection.setblocking(False)

@@ -6,7 +6,7 @@ import os
 import platform
 import secrets
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
@@ -37,6 +37,7 @@ from sandboxes.bubblewrap.process import SandboxProcess
 from sandboxes.bubblewrap.rootfs import root_file_system
 from sandboxes.bubblewrap.spawn import Spawned, spawner
 from sandboxes.errors import SandboxError, SandboxIntegrity, SandboxUnavailable
+from sandboxes.guest.frames import MAX_BODY_BYTES
 
 _FILE_SECONDS = 60.0
 _EXEC_GRACE_SECONDS = 10.0
@@ -112,8 +113,8 @@ class BubblewrapSandbox:
         expected_sha256: str | None = None,
     ) -> FileWritten | FileProblem:
         """Put ``data`` in place by a temporary file and a rename."""
-        if len(data) > wire.MAX_BODY_BYTES:
-            return FileProblem(kind="too_large", path=path, detail=f"more than {wire.MAX_BODY_BYTES} bytes")
+        if len(data) > MAX_BODY_BYTES:
+            return FileProblem(kind="too_large", path=path, detail=f"more than {MAX_BODY_BYTES} bytes")
         fields = {
             "path": path,
             "data": data,
@@ -254,7 +255,7 @@ class BubblewrapSandbox:
             operation, fields, timeout_seconds=timeout_seconds, cancellable=cancellable
         )
 
-    def _checked(self, parse: Any, reply: dict[str, Any], *kinds: str, **details: Any) -> Any:
+    def _checked(self, parse: Callable[..., T], reply: dict[str, Any], *kinds: str, **details: object) -> T:
         try:
             return parse(reply, *kinds, **details)
         except SandboxIntegrity as error:

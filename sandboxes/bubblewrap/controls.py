@@ -1,7 +1,7 @@
 """Compare what was configured with what the kernel says of the live sandbox, read from outside it.
 
-The process looked at is the one that waits to become the first command: it has given up everything that a command may
-not have, so what holds for it holds for every command. Nothing that the guest claims is used.
+The process looked at is the one that waits to become the first command: it has given up everything that a
+command may not have, so what holds for it holds for every command. Nothing that the guest claims is used.
 """
 
 from __future__ import annotations

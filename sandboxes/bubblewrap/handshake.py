@@ -175,7 +175,7 @@ _REFUSALS = (
     (
         "No permissions to create new namespace",
         "this host does not let an ordinary user make user namespaces",
-        "sysctl kernel.unprivileged_userns_clone=1 and user.max_user_namespaces, or an AppArmor profile for bwrap",
+        "see kernel.unprivileged_userns_clone and user.max_user_namespaces, or AppArmor",
     ),
     (
         "setting up uid map: Permission denied",

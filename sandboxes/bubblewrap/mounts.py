@@ -52,8 +52,8 @@ def _check(result: int, what: str) -> int:
 
 
 def join_new_session_keyring() -> bool:
-    """Leave the login session's keys behind, for this thread and what it starts; False where keys are unknown."""
-    return _libc.syscall(_NR_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0) >= 0
+    """Leave the login session's keys behind, for this thread and what it starts; False if there are none."""
+    return bool(_libc.syscall(_NR_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0) >= 0)
 
 
 def enter_private_mount_namespace() -> None:
@@ -77,7 +77,7 @@ def clone_tree(source: str) -> int:
 
 
 def restrict_tree(tree: int, *, identity_map: int | None) -> None:
-    """Make a detached tree read-only, and show its owners through a user namespace's map when one is given."""
+    """Make a detached tree read-only, its owners shown through a user namespace's map if one is given."""
     recursive = 0 if identity_map is not None else _AT_RECURSIVE
     attributes = _MountAttributes(_MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID_NODEV, 0, 0, 0)
     if identity_map is not None:
@@ -100,7 +100,7 @@ def detach(place: str) -> None:
 
 
 def identity_namespace(*, owner: tuple[int, int], shown_as: int) -> int:
-    """Return a user namespace, as a descriptor, in which a tree's owner and group are another uid and gid outside."""
+    """Return a user namespace, as a descriptor, that shows a tree's owner and group as one other id."""
     child = _check(_libc.syscall(_NR_CLONE, CLONE_NEWUSER | signal.SIGCHLD, 0, 0, 0, 0), "clone")
     if child == 0:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

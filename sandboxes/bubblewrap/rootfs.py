@@ -29,7 +29,10 @@ _RESERVED = (
     "/libx32",
 )
 
-_PASSWD = f"root:x:0:0:root:/:/bin/sh\nremit:x:{UID}:{UID}:remit:/tmp/home:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
+_PASSWD = f"""root:x:0:0:root:/:/bin/sh
+remit:x:{UID}:{UID}:remit:/tmp/home:/bin/sh
+nobody:x:65534:65534::/:/bin/false
+"""
 _GROUP = f"root:x:0:\nremit:x:{UID}:\nnogroup:x:65534:\n"
 _HOSTS = "127.0.0.1 localhost remit\n::1 localhost\n"
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files\n"
@@ -98,9 +101,9 @@ def mount_objection(mount: str) -> str | None:
     for shown in (system.prefix, system.interpreter, *system.trees, "/tmp"):  # noqa: S108
         if shown is not None and is_below(shown, mount):
             return f"mount {mount!r} would hide {shown}"
-        if shown in system.trees or shown == system.prefix:
-            if is_below(mount, str(shown)) and not os.path.isdir(mount):
-                return f"mount {mount!r} does not exist in the read-only {shown}"
+    for tree in (*system.trees, system.prefix):
+        if tree is not None and is_below(mount, tree) and not os.path.isdir(mount):
+            return f"mount {mount!r} does not exist in the read-only {tree}"
     return None
 
 

@@ -1,7 +1,7 @@
 """The one thread that starts every bubblewrap of this process.
 
-The kernel binds "die with your parent" to the thread that forked, so that thread has to live as long as the process.
-It also has a session key ring of its own and, when the broker is root, mounts of its own.
+The kernel binds "die with your parent" to the thread that forked, so that thread has to live as long as the
+process. It also has a session key ring of its own and, when the broker is root, mounts of its own.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a root broker prepares so that bubblewrap can run as an unprivileged uid: idmapped trees in a private namespace.
+"""What a root broker prepares so that bubblewrap can run as an unprivileged uid.
 
-bubblewrap started by root leaves /proc/sys/kernel/core_pattern writable inside, so it never is. An unprivileged uid in
-turn can neither reach a tree below /root nor own root's files; a copy of the mount that shows the tree's owner as that
-uid gives it exactly the tree and nothing else. All of it lies on a tmpfs that only the spawning thread's mount
-namespace knows, so nothing is left on the host, however the broker ends.
+bubblewrap started by root leaves /proc/sys/kernel/core_pattern writable inside, so it never is. An
+unprivileged uid in turn can neither reach a tree below /root nor own root's files; a copy of the mount that
+shows the tree's owner as that uid gives it exactly the tree and nothing else. All of it lies on a tmpfs that
+only the spawning thread's mount namespace knows, so nothing is left on the host, however the broker ends.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Staging:
         return self._programs[binary.path]
 
     def system_tree(self, source: str) -> str:
-        """Return a path at which the unprivileged uid can read a tree that lives as long as the process."""
+        """Return a path at which the unprivileged uid can read a tree, as long as the process lives."""
         if source not in self._trees:
             self._trees[source] = self.tree(source)
         return self._trees[source]
 
     def tree(self, source: str) -> str:
-        """Return a new path at which the unprivileged uid owns a tree, read-only; ``release`` it after the start."""
+        """Return where the unprivileged uid owns a tree, read-only; ``release`` that after the start."""
         outside = self._outside(source)
         status = os.stat(outside)
         tree = mounts.clone_tree(outside)
@@ -79,7 +79,7 @@ class Staging:
         os.rmdir(place)
 
     def _outside(self, path: str) -> str:
-        """Where a host path is found from this thread, whose own tmpfs covers one of the host's directories."""
+        """Where this thread, whose tmpfs covers one of the host's directories, finds a host path."""
         return f"{self._place}/host{path}" if is_below(path, self._place) else path
 
     def _map(self, owner: tuple[int, int]) -> int:
@@ -94,7 +94,7 @@ class Staging:
         program = f"{folder}/{binary.path.parent.parent.name}/{binary.path.parent.name}/{binary.path.name}"
         os.makedirs(os.path.dirname(program))
         shutil.copyfile(self._outside(str(binary.path)), program)
-        os.chmod(program, 0o755)
+        os.chmod(program, 0o755)  # noqa: S103 (it is to be executed by another uid)
         libraries = f"{folder}/{binary.libraries.name}"
         shutil.copytree(self._outside(str(binary.libraries)), libraries, copy_function=shutil.copyfile)
         return program
@@ -113,7 +113,7 @@ def sandbox_uid() -> int:
             except KeyError:
                 return uid
     raise SandboxUnavailable(
-        f"started by root, and no uid of {SANDBOX_UIDS.start}–{SANDBOX_UIDS.stop - 1} exists here to drop to",
+        f"started by root without a uid to drop to ({SANDBOX_UIDS.start} to {SANDBOX_UIDS.stop - 1})",
         hint="run as an ordinary user, or map that range into this container",
     )
 

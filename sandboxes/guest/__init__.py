@@ -1,1 +1,1 @@
-"""The program that runs as PID 1 inside an embedded sandbox. Standard library only, few imports, Python 3.8 or newer."""
+"""The program that is PID 1 of an embedded sandbox: standard library, few imports, Python 3.8 or newer."""

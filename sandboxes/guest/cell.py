@@ -1,8 +1,8 @@
 """One command's own namespaces: made and parked ahead of the command, gone with it.
 
-A cell is an init: PID 1 of a nested PID namespace, not dumpable, which has given up everything a command may not have
-and waits for the command's words. Running a command then costs one message and one spawn. When the command ends, init
-kills whatever it left behind, reports the status and exits.
+A cell is an init: PID 1 of a nested PID namespace, not dumpable, which has given up everything a command may
+not have and waits for the command's words. Running a command then costs one message and one spawn. When the
+command ends, init kills whatever it left behind, reports the status and exits.
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ def _confine(settings: dict[str, Any]) -> None:
 def _reap_until(child: int, status: int) -> None:
     """Wait for the command, end whatever it leaves behind, and only then say how it ended.
 
-    When the report is out, nothing but init itself is alive here; taking the namespaces down can be slow and is
-    nothing that anybody has to wait for.
+    When the report is out, nothing but init itself is alive here. Taking the namespaces down can be slow, and
+    nobody has to wait for that.
     """
     result = 0
     left_behind = -1
@@ -215,7 +215,7 @@ def _start(words: dict[str, Any], output: int, source: int, status: int) -> int 
         _report(status, NO_DIRECTORY, getattr(error, "errno", None) or errno.EINVAL)
         _report(status, EXITED, 0)
         return None
-    actions = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
     if words["has_stdin"]:
         actions.append((os.POSIX_SPAWN_DUP2, source, 0))
     else:

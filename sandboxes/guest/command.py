@@ -176,7 +176,7 @@ class Command:
         return self._full_place(only_new=not failed) or (self._was_full if failed else None)
 
     def _full_place(self, only_new: bool) -> str | None:
-        for place, (blocks_before, inodes_before) in zip(_PLACES, self._free_before):
+        for place, (blocks_before, inodes_before) in zip(_PLACES, self._free_before):  # noqa: B905 (3.10)
             blocks, inodes = watch.free_blocks_and_inodes(place)
             if blocks == 0 and (blocks_before > 0 or not only_new):
                 return "disk"

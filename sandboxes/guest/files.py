@@ -1,4 +1,4 @@
-"""File operations in the workspace. Each returns the fields of its reply; none ever blocks or follows a link."""
+"""File operations in the workspace: each returns the fields of its reply, none blocks or follows a link."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _written(created: bool, size: int, directories: int) -> dict[str, Any]:
 
 
 def _open_parent(root: int, path: bytes, made: list[tuple[int, bytes]] | None) -> tuple[int, bytes]:
-    """Open the directory that holds ``path``; missing ones are made and noted in ``made`` unless that is None."""
+    """Open the directory that holds ``path``; missing ones are made and noted, unless ``made`` is None."""
     head, _, name = path.rstrip(b"/").rpartition(b"/")
     if name in (b"", b".", b".."):
         raise IsADirectoryError(errno.EISDIR, "is a directory")
@@ -246,7 +246,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _remove(workspace: Workspace, path: bytes, request: dict[str, Any]) -> dict[str, Any]:
+def _remove(workspace: Workspace, path: bytes, _: dict[str, Any]) -> dict[str, Any]:
     parent, name = _open_parent(workspace.root, path, None)
     try:
         if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
@@ -302,7 +302,7 @@ def _list(workspace: Workspace, path: bytes, request: dict[str, Any]) -> dict[st
 def _list_into(
     entries: list[list[Any]], root: int, path: bytes, prefix: bytes, recursive: bool, most: int
 ) -> bool:
-    """Add what a directory holds in order of name, deep before wide; return whether something was left out."""
+    """Add what a directory holds, deep before wide; return whether something was left out."""
     descriptor = paths.open_beneath(root, path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK)
     try:
         for name in paths.names(descriptor):

@@ -1,9 +1,9 @@
-"""The only language between host and guest: length-prefixed frames around one strict, canonical binary encoding.
+"""The only language between host and guest: length-prefixed frames around one canonical binary encoding.
 
-A frame is a big-endian 32-bit length and that many bytes. The payload is one dictionary; values are ``None``, booleans,
-integers of 64 bits, bytes, text, lists and dictionaries with text keys in ascending order. One value has one encoding,
-nothing is optional, nothing can be executed, and bytes travel as bytes. Text carries bytes that are not UTF-8 as
-surrogate escapes.
+A frame is a big-endian 32-bit length and that many bytes. The payload is one dictionary; values are ``None``,
+booleans, integers of 64 bits, bytes, text, lists and dictionaries with text keys in ascending order. One
+value has one encoding, nothing is optional, nothing can be executed, and bytes travel as bytes. Text carries
+bytes that are not UTF-8 as surrogate escapes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class FrameError(ValueError):
 
 def encode_frame(value: dict[str, Any]) -> bytes:
     """Return the frame for a dictionary, prefix included."""
-    parts = [b""]
+    parts: list[Any] = [b""]
     _encode(value, parts, 0)
     size = sum(map(len, parts))
     if size > MAX_FRAME_BYTES:
@@ -107,7 +107,7 @@ class FrameReader:
         return None
 
 
-def _encode(value: Any, parts: list[bytes], depth: int) -> None:
+def _encode(value: Any, parts: list[Any], depth: int) -> None:
     if depth > MAX_DEPTH:
         raise FrameError("nested too deep")
     if value is None:
@@ -138,7 +138,7 @@ def _encode(value: Any, parts: list[bytes], depth: int) -> None:
         raise FrameError("type %s has no encoding" % type(value).__name__)
 
 
-def _encode_dictionary(value: dict[str, Any], parts: list[bytes], depth: int) -> None:
+def _encode_dictionary(value: dict[str, Any], parts: list[Any], depth: int) -> None:
     parts.append(b"d")
     for raw, key in sorted((_text_bytes(key), key) for key in value):
         parts.append(b"s%d:" % len(raw))

@@ -1,8 +1,8 @@
-"""The guest's life: become nobody's business, mount, park a cell, then answer requests until the channel closes."""
+"""The guest's life: harden, mount, park a cell, then answer requests until the channel closes."""
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found] # pyright: ignore[reportMissingImports]
 import _socket
 import errno
 import os
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _harden(descriptor: int) -> _socket.socket:
-    """Move the channel out of the way of stray prints, and stop reacting to signals or to curious neighbours."""
+    """Move the channel out of the way of stray prints; react to no signal and no curious neighbour."""
     system.set_dumpable(False)
     for number in range(_FIRST_SIGNAL, _LAST_SIGNAL + 1):
         try:

@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     class Digest(Protocol):
         """What hashlib's objects offer."""
 
-        def update(self, data: Any, /) -> None: ...
-        def hexdigest(self) -> str: ...
+        def update(self, data: Any, /) -> None:  # noqa: D102
+            ...
+
+        def hexdigest(self) -> str:  # noqa: D102
+            ...
 
 
 # Loading OpenSSL takes milliseconds and a megabyte; it pays for long output only.
@@ -21,11 +24,11 @@ def new_sha256(fast: bool = False) -> Digest:
     """Return a SHA-256 object without importing hashlib, which loads OpenSSL."""
     if fast:
         try:
-            from _hashlib import openssl_sha256  # type: ignore[import-not-found]
+            from _hashlib import openssl_sha256
         except ImportError:
             pass
         else:
-            return openssl_sha256()  # type: ignore[no-any-return]
+            return openssl_sha256()
     try:
         from _sha2 import sha256  # type: ignore[import-not-found]
     except ImportError:

@@ -1,8 +1,9 @@
 """Open paths beneath a directory without ever following a link, and say exactly why when that fails.
 
-openat2 does it in one step. Where it is missing the path is walked one component at a time with O_NOFOLLOW, which
-holds the same promise because every step starts from an open directory. Mount points are crossed on purpose: the only
-mounts below a workspace are the covers that hide or protect parts of it, and they must hold for file tools as well.
+openat2 does it in one step. Where it is missing the path is walked one component at a time with O_NOFOLLOW,
+which holds the same promise because every step starts from an open directory. Mount points are crossed on
+purpose: the only mounts below a workspace are the covers that hide or protect parts of it, and they must hold
+for file tools as well.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def open_beneath(root: int, path: bytes, flags: int, mode: int = 0) -> int:
 
 
 def link_target(root: int, path: bytes, mount: bytes) -> bytes | None:
-    """Return where a path leads once its first link is replaced by what it holds; None when that is outside."""
+    """Return where a path leads once its first link is replaced by what it holds; None if that is outside."""
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     directory = os.dup(root)
     try:

@@ -1,4 +1,4 @@
-"""Look at what the processes of each cell use. Without control groups this is what holds memory, processes and CPU."""
+"""Look at what the processes of each cell use: this holds memory, processes and CPU without cgroups."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def usage_by_cell(inits: set[int]) -> dict[int, Usage]:
 
 
 def proportional_bytes(pids: list[int]) -> int:
-    """Return the memory of processes with shared pages counted once (PSS), resident size where that is hidden."""
+    """Return the memory of processes, shared pages counted once (PSS); resident size where that is hidden."""
     return sum(map(_proportional_bytes, pids))
 
 
