@@ -20,6 +20,7 @@ from executor.cli.errors import (
     CommandError,
     show_error,
 )
+from executor.cli.text import ReaderGone
 from executor.integrity import PACKAGES, ForeignPackageError, check_installation
 
 
@@ -113,7 +114,7 @@ def _exit_code_of(error: BaseException) -> int:
             return code if isinstance(code, int) else EXIT_MACHINERY
         case click.exceptions.Exit(exit_code=code):
             return code
-        case BrokenPipeError():
+        case ReaderGone() | BrokenPipeError():
             return _reader_went_away()
         case KeyboardInterrupt() | click.Abort():
             show_error("interrupted")

@@ -38,9 +38,21 @@ def table(
     return "\n".join(_padded(line, widths) for line in lines)
 
 
+class ReaderGone(Exception):  # noqa: N818 - nothing is wrong
+    """Whoever read our stdout has closed it."""
+
+
 def write(text: str = "") -> None:
-    """Write a line of data to stdout."""
-    sys.stdout.write(text + "\n")
+    """Write a line of data to stdout.
+
+    Raises:
+        ReaderGone: Nobody reads it any more.
+    """
+    try:
+        sys.stdout.write(text + "\n")
+    except BrokenPipeError as error:
+        # click would turn it into exit code 1, which means "fail".
+        raise ReaderGone from error
 
 
 def talk(text: str = "") -> None:

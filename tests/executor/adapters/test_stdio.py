@@ -1,4 +1,4 @@
-"""The wire of a stdio server: every line arrives whole, strays stay off it, and a signal is obeyed at once."""
+"""The wire of a stdio server: lines arrive whole, strays stay off it, and a signal is obeyed at once."""
 
 from __future__ import annotations
 

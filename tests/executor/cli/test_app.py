@@ -33,7 +33,9 @@ def test_help_imports_no_command_and_no_heavy_module():
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
 
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
 
     assert ended.stderr.strip() == "[]"
 
@@ -83,7 +85,11 @@ def test_a_reader_that_goes_away_ends_the_program_quietly():
     os.close(reading)
 
     ended = subprocess.run(
-        [sys.executable, "-m", "executor.cli", "schema"], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+        [sys.executable, "-m", "executor.cli", "schema"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
     )
 
     os.close(writing)

@@ -35,7 +35,9 @@ def test_characters_that_do_not_print_are_spelled_out(raw, shown):
 def test_visible_text_holds_no_control_character_but_newline(raw):
     shown = visible(raw)
 
-    assert {unicodedata.category(char) for char in shown} & {"Cc", "Cf", "Cs"} <= ({"Cc"} if "\n" in raw else set())
+    assert {unicodedata.category(char) for char in shown} & {"Cc", "Cf", "Cs"} <= (
+        {"Cc"} if "\n" in raw else set()
+    )
 
 
 @given(st.text(st.characters()))
@@ -53,7 +55,10 @@ def test_a_cell_is_one_line_and_bounded():
 
 
 def test_columns_line_up_and_the_last_one_is_not_padded():
-    assert table([("a", "1"), ("long name", "22")], header=("NAME", "N")) == "NAME       N\na          1\nlong name  22"
+    assert (
+        table([("a", "1"), ("long name", "22")], header=("NAME", "N"))
+        == "NAME       N\na          1\nlong name  22"
+    )
 
 
 def test_counting_words():
