@@ -172,3 +172,20 @@ def test_two_remits_that_cannot_hold_together_are_refused():
     with pytest.raises(RemitInvalid) as caught:
         narrow(other, child)
     assert str(caught.value) == "narrowed remit: checks: two checks have the name 'n'"
+
+
+def numbers_of(section):
+    return {name: value for name, value in section if isinstance(value, int | float)}
+
+
+@pytest.mark.parametrize("section", ["sandbox", "budget"])
+def test_every_number_becomes_the_smaller_whoever_has_it(section):
+    much = make_remit(budget={"calls": 2}, sandbox={"cpus": 2})
+    halves = {
+        name: value / 2 if isinstance(value, float) else value // 2
+        for name, value in numbers_of(getattr(much, section)).items()
+    }
+    little = much.model_copy(update={section: getattr(much, section).model_copy(update=halves)})
+
+    for both in (narrow(much, little), narrow(little, much)):
+        assert numbers_of(getattr(both, section)) == halves
