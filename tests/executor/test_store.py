@@ -33,7 +33,7 @@ def test_a_new_run_has_a_directory_for_its_user_alone(store):
 def test_runs_are_listed_by_when_they_were_made_and_not_by_name(store):
     runs = [store.create(name) for name in ("b", "c", "a")]
     for age, run in enumerate(runs):
-        os.utime(run.path / "lock", ns=(age, age))
+        os.utime(run.path / "lock", ns=(age + 5, age + 5))
         with run.lock():
             run.receipt_path.touch()
     (store.runs_path / "c" / "lock").unlink()
