@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import anyio
 
@@ -116,40 +116,47 @@ class Answers:
             repeated=True,
         )
 
-    def close(self) -> None:
-        """Let go of the file."""
+    def __enter__(self) -> Self:
+        self._file = _opened(self._path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def _written(self, line: bytes) -> tuple[int, int] | None:
+        if self._file is None:
+            return None
         try:
-            if self._file is None:
-                flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                self._file = os.open(self._path, flags, 0o600)
             start = os.lseek(self._file, 0, os.SEEK_END)
             return (start, len(line)) if os.write(self._file, line) == len(line) else None
         except OSError:
             return None
 
     def _read(self, answer: Answer) -> dict[str, Any] | None:
-        if answer.place is None:
+        if answer.place is None or self._file is None:
             return None
         start, length = answer.place
         try:
-            with self._path.open("rb") as file:
-                file.seek(start)
-                document: dict[str, Any] = json.loads(file.read(length))
+            document: dict[str, Any] = json.loads(os.pread(self._file, length, start))
         except (OSError, ValueError):
             return None
         return document
+
+
+def _opened(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return None
 
 
 def _documents(path: Path) -> list[tuple[tuple[int, int], dict[str, JsonValue]]]:
     found: list[tuple[tuple[int, int], dict[str, JsonValue]]] = []
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:
         return []
     start = 0
     for line in data.splitlines(keepends=True):

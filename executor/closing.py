@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from anyio import to_thread
 
@@ -15,17 +16,17 @@ from budgets.reasons import Reason
 from budgets.remit import Remit
 from budgets.verdict import CheckResult, Evidence, GrowthCode, GrowthFinding, Verdict, judge
 from executor import bodies, tripwire
+from executor.audit.journal import Seal
 from executor.audit.receipt import sign, write_receipt
-from executor.audit.signer import Signer
 from executor.audit.verify import verify_journal
-from executor.book import Book
 from executor.checks import CheckRun, run_check
+from executor.commit import commit
 from executor.evidence.growth import Grown, grown
-from executor.evidence.statement import statement
-from executor.store import RunDirectory
+from executor.evidence.statement import Finished, statement
+from executor.opening import Opened
 from executor.workshop import Workshop
 from sandboxes.base import Layer
-from sandboxes.workspace.apply import ApplyReport, apply_changes
+from sandboxes.workspace.apply import ApplyReport
 from sandboxes.workspace.changes import Change
 from sandboxes.workspace.manifest import Manifest, export_changes
 
@@ -55,32 +56,22 @@ class RunResult:
 class Closing:
     """Ends one run, for good or to be taken up again."""
 
-    def __init__(
-        self,
-        *,
-        remit: Remit,
-        book: Book,
-        workshop: Workshop,
-        directory: RunDirectory,
-        signer: Signer,
-        source: str,
-        tripwires: Mapping[str, str],
-    ) -> None:
+    def __init__(self, opened: Opened, *, remit: Remit, workshop: Workshop, source: str) -> None:
         self.source = source
         self._remit = remit
-        self._book = book
+        self._book = opened.book
         self._workshop = workshop
-        self._directory = directory
-        self._signer = signer
-        self._tripwires = tripwires
+        self._directory = opened.directory
+        self._signer = opened.signer
+        self._tripwires = opened.tripwires
+        self._opened_us = opened.opened_us
 
     async def suspend(self) -> None:
         """Keep the changes and close the journal, so that the run can be taken up again."""
         layer = await self._workshop.close()
         manifest = await self._exported(layer)
         self._book.append("workspace.changes", self._changes_body(layer, manifest, ()))
-        self._book.journal.seal("suspended")
-        await self._book.flush()
+        await self._sealed("suspended")
 
     async def finish(self, *, ledger: Ledger, turns: int) -> RunResult:
         """Gather the evidence, judge it, seal the journal, sign the receipt, and commit as the remit says."""
@@ -113,25 +104,21 @@ class Closing:
         )
         verdict = judge(self._remit, evidence)
         self._book.append("verdict", _verdict_body(verdict))
-        seal = self._book.journal.seal("finished")
-        await self._book.flush()
-        signed = sign(
-            statement(
-                seal=seal,
-                remit=self._remit,
-                tally=self._book.tally,
-                run_id=self._directory.run_id,
-                source=self.source,
-                elapsed_seconds=self._book.elapsed_seconds,
-                refused_calls=self._book.journal.refused_calls,
-                ledger=ledger,
-                manifest=manifest,
-                evidence=evidence,
-                verdict=verdict,
-            ),
-            self._signer,
+        seal = await self._sealed("finished")
+        finished = Finished(
+            seal=seal,
+            remit=self._remit,
+            tally=self._book.tally,
+            run_id=self._directory.run_id,
+            source=self.source,
+            elapsed_seconds=self._book.elapsed_seconds,
+            refused_calls=self._book.journal.refused_calls,
+            ledger=ledger,
+            manifest=manifest,
+            evidence=evidence,
+            verdict=verdict,
         )
-        await to_thread.run_sync(write_receipt, signed, self._directory.receipt_path)
+        await to_thread.run_sync(self._receipt_written, finished)
         report = await self._committed(verdict, manifest)
         return RunResult(
             run_id=self._directory.run_id,
@@ -142,6 +129,14 @@ class Closing:
             apply_report=report,
             checks=tuple(ran),
         )
+
+    async def _sealed(self, state: Literal["finished", "suspended"]) -> Seal:
+        seal = await to_thread.run_sync(self._book.journal.seal, state)
+        await self._book.flush()
+        return seal
+
+    def _receipt_written(self, finished: Finished) -> None:
+        write_receipt(sign(statement(finished), self._signer), self._directory.receipt_path)
 
     async def _exported(self, layer: Layer) -> Manifest:
         return await to_thread.run_sync(export_changes, layer, self._directory.changes_path)
@@ -200,10 +195,11 @@ class Closing:
         }
 
     async def _committed(self, verdict: Verdict, manifest: Manifest) -> ApplyReport | None:
-        commit = self._remit.commit
-        if commit == "never" or (commit == "on_pass" and verdict.outcome != "pass"):
+        wanted = self._remit.commit
+        if wanted == "never" or (wanted == "on_pass" and verdict.outcome != "pass"):
             return None
-        return await to_thread.run_sync(apply_changes, manifest, self._workshop.spec.workspace)
+        committed = partial(commit, manifest, self._workshop.spec.workspace, opened_us=self._opened_us)
+        return await to_thread.run_sync(committed)
 
 
 def _finding(found: Grown, *, record: int) -> GrowthFinding:

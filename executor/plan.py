@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from budgets.glob import GlobSet
 from budgets.remit import Remit
 from budgets.scope import Scope
 from executor.errors import RemitUnenforceable
@@ -67,6 +68,12 @@ def plan_sandbox(remit: Remit, *, base: Path, state: Path) -> SandboxSpec:
     )
 
 
+def shell_inside() -> str:
+    """Give the shell that commands are written for: bash where there is one."""
+    # The sandbox has the host's programs; an image of its own has its own /bin/sh at least.
+    return "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
+
+
 def covered(workspace: Path, scope: Scope, *, write: Sequence[str]) -> Cover:
     """Find the topmost paths that ``deny`` and ``protect`` cover and that exist now.
 
@@ -96,7 +103,7 @@ def covered(workspace: Path, scope: Scope, *, write: Sequence[str]) -> Cover:
 
 def _entries(workspace: Path, scope: Scope, write: Sequence[str]) -> Iterator[tuple[os.DirEntry[str], str]]:
     waiting = [(str(workspace), "")]
-    lifted = {segment for pattern in write for segment in pattern.split("/")[:-1]}
+    opened = _Lifted(write)
     while waiting:
         folder, prefix = waiting.pop()
         try:
@@ -111,11 +118,27 @@ def _entries(workspace: Path, scope: Scope, write: Sequence[str]) -> Iterator[tu
             continue
         for entry in entries:
             relative = f"{prefix}{entry.name}"
-            covered_whole = scope.denied(relative) or (scope.protected(relative) and entry.name not in lifted)
+            covered_whole = scope.denied(relative) or (
+                scope.protected(relative) and not opened.below(entry.name, relative)
+            )
             if covered_whole or not entry.is_dir(follow_symlinks=False):
                 yield entry, relative
             else:
                 waiting.append((entry.path, f"{relative}/"))
+
+
+class _Lifted:
+    """Knows the protected directories in which ``write`` names something exactly."""
+
+    def __init__(self, write: Sequence[str]) -> None:
+        patterns = [pattern.split("/") for pattern in write]
+        self._names = {segment for pattern in patterns for segment in pattern[:-1]}
+        self._ways = GlobSet.of(
+            ["/".join(pattern[:end]) for pattern in patterns for end in range(1, len(pattern))]
+        )
+
+    def below(self, name: str, relative: str) -> bool:
+        return name in self._names and self._ways.matches(relative)
 
 
 def _workspace(remit: Remit, *, base: Path, state: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from budgets.call import JsonValue
 from budgets.reasons import Reason
 from budgets.remit import Remit
 from budgets.route import RouteEvidence
-from executor import bodies, tripwire
+from executor import bodies
 from executor.approval import DEFAULT_TIMEOUT_SECONDS, Approver
 from executor.audit.journal import Durability
 from executor.book import Book
@@ -24,10 +24,9 @@ from executor.closing import Closing, RunResult
 from executor.errors import RunClosed
 from executor.opening import Opening
 from executor.outcome import ToolOutcome
-from executor.plan import plan_sandbox
 from executor.store import RunDirectory, RunStore
 from executor.workshop import SandboxFactory, Workshop
-from sandboxes.base import Sandbox, SandboxSpec
+from sandboxes.base import Sandbox
 from sandboxes.open import open_sandbox
 
 _LEAVE_SECONDS: Final = 60.0
@@ -152,51 +151,39 @@ async def open_run(
         RunNotResumable: What ``resume`` names was opened under another remit.
         AuditError: The state directory, key or journal cannot be used, or another process has the run.
     """
-    store = store or RunStore.default()
-    spec = await to_thread.run_sync(_planned, remit, base, store)
-    signer = await to_thread.run_sync(store.signer)
-    directory = store.create() if resume is None else store.open(resume)
-    with directory.lock():
-        fingerprints = await to_thread.run_sync(tripwire.fingerprints, remit.tripwires)
-        opening = Opening(remit=remit, directory=directory, signer=signer, durability=durability)
-        if resume is None:
-            opened = opening.started(spec, fingerprints, source=source)
-        else:
-            opened = await to_thread.run_sync(opening.resumed, fingerprints)
-        book = opened.book
-        with book.journal:
-            workshop = Workshop(spec, sandbox_factory, spool=directory.path, opened=_noting(book))
-            await workshop.open(opened.manifest)
-            broker = Broker(
-                remit=remit,
-                ledger=opened.ledger,
-                book=book,
-                workshop=workshop,
-                answers=opened.answers,
-                approver=approver,
-                approval_timeout_seconds=approval_timeout_seconds,
-                first_call=book.tally.last_call + 1,
-            )
-            closing = Closing(
-                remit=remit,
-                book=book,
-                workshop=workshop,
-                directory=directory,
-                signer=signer,
-                source=source,
-                tripwires=opened.tripwires,
-            )
-            run = Run(broker=broker, book=book, closing=closing, directory=directory)
-            try:
-                yield run
-            finally:
-                with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
-                    await run.leave()
-                opened.answers.close()
-
-
-def _planned(remit: Remit, base: Path, store: RunStore) -> SandboxSpec:
-    return plan_sandbox(remit, base=base, state=store.root)
+    opening = Opening(
+        remit=remit, base=base, store=store or RunStore.default(), source=source, durability=durability
+    )
+    with ExitStack() as held:
+        opened = await to_thread.run_sync(
+            opening.started if resume is None else opening.resumed, held, resume
+        )
+        book, directory = opened.book, opened.directory
+        workshop = Workshop(
+            opened.spec,
+            sandbox_factory,
+            shell=opened.shell,
+            spool=directory.path,
+            opened=_noting(book),
+        )
+        await workshop.open(opened.manifest)
+        broker = Broker(
+            remit=remit,
+            ledger=opened.ledger,
+            book=book,
+            workshop=workshop,
+            answers=opened.answers,
+            approver=approver,
+            approval_timeout_seconds=approval_timeout_seconds,
+            first_call=book.tally.last_call + 1,
+        )
+        closing = Closing(opened, remit=remit, workshop=workshop, source=source)
+        run = Run(broker=broker, book=book, closing=closing, directory=directory)
+        try:
+            yield run
+        finally:
+            with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
+                await run.leave()
 
 
 def _noting(book: Book) -> Callable[[Sandbox], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -26,10 +25,16 @@ class Workshop:
     """Gives the live sandbox to whoever has an allowed action to carry out."""
 
     def __init__(
-        self, spec: SandboxSpec, factory: SandboxFactory, *, spool: Path, opened: Callable[[Sandbox], None]
+        self,
+        spec: SandboxSpec,
+        factory: SandboxFactory,
+        *,
+        shell: str,
+        spool: Path,
+        opened: Callable[[Sandbox], None],
     ) -> None:
         self.spec = spec
-        self.shell = _shell()
+        self.shell = shell
         self.restarts = 0
         self.factory = factory
         self._spool = spool
@@ -108,8 +113,3 @@ class Workshop:
             return
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await context.__aexit__(None, None, None)
-
-
-def _shell() -> str:
-    # The sandbox has the host's /usr; an image of its own has its own /bin/sh at least.
-    return "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"

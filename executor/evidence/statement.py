@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
@@ -16,63 +16,72 @@ from executor.tally import Tally
 from sandboxes.workspace.manifest import Manifest
 
 
-def statement(
-    *,
-    seal: Seal,
-    remit: Remit,
-    tally: Tally,
-    run_id: str,
-    source: str,
-    elapsed_seconds: float,
-    refused_calls: int,
-    ledger: Ledger,
-    manifest: Manifest,
-    evidence: Evidence,
-    verdict: Verdict,
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """A run that was judged and whose journal is sealed."""
+
+    seal: Seal
+    remit: Remit
+    tally: Tally
+    run_id: str
+    source: str
+    elapsed_seconds: float
+    refused_calls: int
+    ledger: Ledger
+    manifest: Manifest
+    evidence: Evidence
+    verdict: Verdict
+
+
+def statement(run: Finished) -> dict[str, Any]:
     """Build the in-toto statement of a finished run."""
-    document = to_document(remit)
-    ended = datetime.now(UTC)
+    document = to_document(run.remit)
+    evidence = run.evidence
     return build_statement(
-        seal=seal,
+        seal=run.seal,
         generator=f"remit {version('remit')}",
-        run={
-            "id": run_id,
-            "task": remit.task.id,
-            "task_class": remit.task.class_,
-            "source": source,
-            "started": _stamp(ended - timedelta(seconds=elapsed_seconds)),
-            "ended": _stamp(ended),
-            "elapsed_us": round(elapsed_seconds * 1_000_000),
-            "resumed": tally.resumed,
-        },
-        remit={"digest": digest(remit), "document": document},
-        sandbox=tally.sandbox,
-        budget=_budget(document, ledger, elapsed_seconds),
-        calls={
-            "decided": tally.decided,
-            "allowed": tally.allowed,
-            "denied": tally.denied,
-            "ended": tally.ended,
-            "interrupted": tuple(tally.interrupted),
-            "refused": refused_calls,
-        },
+        run=_run(run),
+        remit={"digest": digest(run.remit), "document": document},
+        sandbox=run.tally.sandbox,
+        budget=_budget(document["budget"], run.ledger, run.elapsed_seconds),
+        calls=_calls(run),
         violations=evidence.violations,
-        changes={
-            "manifest": manifest.digest,
-            "files": manifest.changes,
-            "growth": evidence.growth,
-        },
+        changes={"manifest": run.manifest.digest, "files": run.manifest.changes, "growth": evidence.growth},
         checks=evidence.checks,
         route={"declared": document.get("route"), "evidence": evidence.route or ()},
-        verdict=verdict,
+        verdict=run.verdict,
     )
 
 
-def _budget(document: Mapping[str, Any], ledger: Ledger, elapsed_seconds: float) -> dict[str, Any]:
+def _run(run: Finished) -> dict[str, Any]:
+    ended = datetime.now(UTC)
+    return {
+        "id": run.run_id,
+        "task": run.remit.task.id,
+        "task_class": run.remit.task.class_,
+        "source": run.source,
+        "started": _stamp(ended - timedelta(seconds=run.elapsed_seconds)),
+        "ended": _stamp(ended),
+        "elapsed_us": round(run.elapsed_seconds * 1_000_000),
+        "resumed": run.tally.resumed,
+    }
+
+
+def _calls(run: Finished) -> dict[str, Any]:
+    return {
+        "decided": run.tally.decided,
+        "allowed": run.tally.allowed,
+        "denied": run.tally.denied,
+        "ended": run.tally.ended,
+        "interrupted": tuple(run.tally.interrupted),
+        "refused": run.refused_calls,
+    }
+
+
+def _budget(declared: object, ledger: Ledger, elapsed_seconds: float) -> dict[str, Any]:
     used = ledger.used
     return {
-        "declared": document["budget"],
+        "declared": declared,
         "used": {
             "tools": used.tools,
             "groups": used.groups,
