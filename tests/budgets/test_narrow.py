@@ -23,7 +23,7 @@ def action(remit, call, touched, *, violations=0, now_seconds=0):
     return decide(remit, ledger, call, touched, now_seconds=now_seconds).action
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     remits(), remits(), st.booleans(), tools, effects, relative_paths, st.integers(0, 3), st.integers(0, 12)
 )
