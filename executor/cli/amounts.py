@@ -9,12 +9,9 @@ def size_text(count: int) -> str:
     """``262144`` is ``256 KiB``; what is not a round number of a unit keeps one decimal."""
     if count < 1024:
         return f"{count} bytes"
-    value = float(count)
-    for unit in _UNITS:
-        value /= 1024
-        if value < 1024 or unit == _UNITS[-1]:
-            break
-    return f"{value:.0f} {unit}" if value == int(value) else f"{value:.1f} {unit}"
+    power = min((count.bit_length() - 1) // 10, len(_UNITS))
+    value = count / 1024**power
+    return f"{value:.0f} {_UNITS[power - 1]}" if value == int(value) else f"{value:.1f} {_UNITS[power - 1]}"
 
 
 def duration_text(seconds: float) -> str:

@@ -19,7 +19,7 @@ from executor.cli.errors import EXIT_MACHINERY, EXIT_OK, CommandError
 from executor.cli.evidence import read_key
 from executor.cli.load import load_remit, open_store
 from executor.cli.options import json_option, state_dir_option
-from executor.cli.replay import Replayed, replay_recording
+from executor.cli.replay import Replayed, ReplayJob, replay_recording
 from executor.cli.text import table, write, write_json
 from executor.cli.verdict import result_json
 from executor.recordings import load_recording
@@ -102,8 +102,10 @@ def _purpose(example: Path) -> str:
 def _run(store: RunStore, example: Path, name: str, expected: str) -> Shown:
     remit = load_remit(example / "remit.yaml")
     recording = load_recording(example / "recordings" / name)
-    tool_map = tool_map_for(recording.format)
-    replayed = anyio.run(replay_recording, remit, example, store, recording, tool_map, "process")
+    job = ReplayJob(
+        remit=remit, base=example, store=store, recording=recording, tool_map=tool_map_for(recording.format)
+    )
+    replayed = anyio.run(replay_recording, job)
     found = verify_receipt(
         replayed.result.receipt_path,
         journal=replayed.run.directory.journal_path,

@@ -30,6 +30,19 @@ _SHOWN_CALLS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayJob:
+    """A recording, and the run to put it to: a new one, or the unfinished one that ``resume`` names."""
+
+    remit: Remit
+    base: Path
+    store: RunStore
+    recording: Recording
+    tool_map: ToolMap
+    resume: str | None = None
+    durability: Durability = "process"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Replayed:
     """A recording that was run, and what the run came to."""
 
@@ -65,6 +78,11 @@ class Replayed:
     metavar="FROM=TO[,ARG=ARG…]",
     help="A recorded tool as one of ours, and its arguments; ARG= drops one. May be given more than once.",
 )
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Go on with exactly this unfinished run; what it answered does not run again.",
+)
 @click.option("--dry-run", "only_decide", is_flag=True, help="Decide every call and run none.")
 @durability_option
 @state_dir_option
@@ -75,6 +93,7 @@ def command(
     format_name: str,
     profiles: tuple[str, ...],
     maps: tuple[str, ...],
+    resume: str | None,
     only_decide: bool,
     durability: Durability,
     state_dir: Path | None,
@@ -90,15 +109,16 @@ def command(
     recording, tool_map = _read(recording_path, format_name, profiles, maps)
     if only_decide:
         return _tell_dry_run(dry_run(remit, recording, tool_map), as_json=as_json)
-    replayed = anyio.run(
-        replay_recording,
-        remit,
-        remit_path.resolve().parent,
-        open_store(state_dir),
-        recording,
-        tool_map,
-        durability,
+    job = ReplayJob(
+        remit=remit,
+        base=remit_path.resolve().parent,
+        store=open_store(state_dir),
+        recording=recording,
+        tool_map=tool_map,
+        resume=resume,
+        durability=durability,
     )
+    replayed = anyio.run(replay_recording, job)
     if as_json:
         write_json(replayed_json(replayed))
     else:
@@ -106,13 +126,18 @@ def command(
     return exit_code(replayed.result.verdict)
 
 
-async def replay_recording(
-    remit: Remit, base: Path, store: RunStore, recording: Recording, tool_map: ToolMap, durability: Durability
-) -> Replayed:
-    """Run a recording in a run of its own and finish that."""
-    async with open_run(remit, base=base, store=store, source="replay", durability=durability) as run:
+async def replay_recording(job: ReplayJob) -> Replayed:
+    """Put a recording to a run and finish that."""
+    async with open_run(
+        job.remit,
+        base=job.base,
+        store=job.store,
+        resume=job.resume,
+        source="replay",
+        durability=job.durability,
+    ) as run:
         with Progress() as progress:
-            report = await replay(run, recording, tool_map, progress=progress)
+            report = await replay(run, job.recording, job.tool_map, progress=progress)
         return Replayed(run=run, report=report, result=await run.finish())
 
 

@@ -87,7 +87,41 @@ def test_a_remit_that_cannot_be_enforced_starts_nothing(project):
     assert ended.code == 5
     assert ended.err.startswith("error: ")
     assert "\n\nhint: " in ended.err
-    assert project("runs", "--json").json()["runs"] == []
+    assert all(
+        (run["allowed"], run["verdict"]) == (0, None) for run in project("runs", "--json").json()["runs"]
+    )
+
+
+def test_an_interrupted_replay_goes_on_where_it_was_and_runs_nothing_twice(project):
+    first = {"tool": "write_file", "arguments": {"path": "a.txt", "content": "hello\n"}}
+    (project.folder / "first.jsonl").write_text(json.dumps(first) + "\n")
+    code = (
+        "import sys, anyio, pathlib\n"
+        "from executor.run import open_run\n"
+        "from executor.cli.load import load_remit\n"
+        "from executor.cli.replay import *\n"
+        "async def main(remit, recording):\n"
+        "    found = load_recording(pathlib.Path(recording))\n"
+        "    async with open_run(load_remit(pathlib.Path(remit)), base=pathlib.Path(remit).parent) as run:\n"
+        "        await replay(run, found, tool_map_for(found.format))\n"
+        "anyio.run(main, *sys.argv[1:])\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, project.remit, str(project.folder / "first.jsonl")], check=True
+    )
+
+    ended = project(
+        "replay",
+        project.remit,
+        str(project.folder / "first.jsonl"),
+        "--resume",
+        project.run_directory.name,
+        "--json",
+    )
+
+    assert ended.code == 0, ended.err
+    assert [call["repeated"] for call in ended.json()["calls"]] == [True]
+    assert [change["path"] for change in ended.json()["changes"]] == ["a.txt"]
 
 
 def test_progress_is_shown_on_a_terminal_and_only_there(project):

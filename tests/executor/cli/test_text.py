@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from executor.cli.amounts import duration_text, size_text
 from executor.cli.text import json_text, one_line, plural, table, visible
 
 
@@ -63,3 +64,26 @@ def test_columns_line_up_and_the_last_one_is_not_padded():
 
 def test_counting_words():
     assert (plural(1, "call"), plural(0, "call")) == ("1 call", "0 calls")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (256 * 1024**2, "256 MiB"),
+        (5 * 1024**5, "5120 TiB"),
+    ],
+)
+def test_sizes_are_told_in_binary_units(count, text):
+    assert size_text(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.5, "0.5 s"), (59, "59 s"), (90, "1 min 30 s"), (3600, "1 h"), (3661, "1 h 1 min 1 s")],
+)
+def test_durations_are_told_in_hours_minutes_and_seconds(seconds, text):
+    assert duration_text(seconds) == text
