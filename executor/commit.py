@@ -1,8 +1,8 @@
 """Put a run's changes into the user's tree, unless the user changed the same files while the run was open.
 
 What a change replaces is known from the end of the run, not from its start: an edit made in between would
-look as if the run had seen it. The file's change time tells. Wrong cases: edits within the clock's grain of the
-opening (some milliseconds) are missed, a chmod alone counts as an edit.
+look as if the run had seen it. The file's change time tells. Wrong cases: edits within the clock's grain of
+the opening (some milliseconds) are missed, a chmod alone counts as an edit.
 """
 
 from __future__ import annotations

@@ -106,6 +106,17 @@ def relative(bench: Bench, path: str) -> str:
     raise LookupError(f"{path!r} was not decided on: {normal.detail}")
 
 
+async def objection(bench: Bench, path: str, *, directory: bool) -> Performed | None:
+    """Tell why a command cannot be pointed at a path: nothing is there, or a link is on the way."""
+    if path == ".":
+        return None
+    found = await bench.sandbox.list_directory(path, max_entries=1)
+    if isinstance(found, FileProblem) and found.kind == "not_directory" and not directory:
+        file = await bench.sandbox.read_file(path, max_bytes=0)
+        return refused(file) if isinstance(file, FileProblem) else None
+    return refused(found) if isinstance(found, FileProblem) else None
+
+
 def refused(problem: FileProblem) -> Performed:
     """Tell a file operation that could not be done; a link that leads out of the workspace is a denial."""
     if problem.kind == "outside" or (problem.kind == "symlink" and problem.target is None):

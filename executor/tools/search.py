@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from itertools import islice
+from pathlib import Path
 from typing import Final, Literal
 
 from budgets.call import Effects, JsonValue, PathUse
 from budgets.reasons import Reason
 from executor.tools.arguments import Argument, Arguments
-from executor.tools.base import Action, Bench, Performed, Tool, failed, relative, shown
+from executor.tools.base import Action, Bench, Performed, Tool, failed, objection, relative, shown
 from executor.tools.terminal import told
 from sandboxes.base import ExecRequest, ExecResult
 
@@ -20,6 +19,7 @@ _MAX_RESULTS: Final = 10_000
 _MAX_BYTES: Final = 1024 * 1024
 _TIMEOUT_SECONDS: Final = 30.0
 _FIELDS: Final = 4
+_SCRIPT: Final = Path(__file__).with_name("search_script.py").read_text("utf-8")
 _INVALID_PATTERN, _NOTHING_THERE, _THROUGH_LINK = 3, 4, 5
 
 RowKind = Literal["m", "c", "f", "t"]
@@ -55,6 +55,9 @@ class SearchFiles:
 
     async def perform(self, bench: Bench) -> Performed:
         """Search inside the sandbox, under a wall limit of its own."""
+        refusal = await objection(bench, relative(bench, self.path), directory=False)
+        if refusal is not None:
+            return refusal
         ended = await bench.sandbox.exec(self._request(bench))
         if ended.exit_code == _NOTHING_THERE:
             return failed("file.not_found", f"{shown(self.path)}: there is no such file or directory")
@@ -81,7 +84,7 @@ class SearchFiles:
             str(_MAX_BYTES),
         )
         return ExecRequest(
-            argv=("python3", "-I", "-S", "-c", _script(), *parameters),
+            argv=("python3", "-I", "-S", "-c", _SCRIPT, *parameters),
             timeout_seconds=min(_TIMEOUT_SECONDS, bench.timeout_seconds),
             max_output_bytes=2 * _MAX_BYTES,
         )
@@ -152,11 +155,6 @@ def _ending(ended: ExecResult) -> str:
     if ended.truncated:
         return "more output than it is made to give"
     return f"exit status {ended.exit_code}" if ended.signal is None else f"signal {ended.signal}"
-
-
-@cache
-def _script() -> str:
-    return files("executor.tools").joinpath("search_script.py").read_text("utf-8")
 
 
 def _parse(given: Mapping[str, JsonValue]) -> Action | Reason:

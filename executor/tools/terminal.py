@@ -9,7 +9,7 @@ from typing import Final
 from budgets.call import Effects, JsonValue, PathUse
 from budgets.reasons import Reason
 from executor.tools.arguments import Argument, Arguments
-from executor.tools.base import Action, Bench, Performed, Tool, relative
+from executor.tools.base import Action, Bench, Performed, Tool, objection, relative
 from sandboxes.base import ExecRequest, ExecResult
 
 _MAX_COMMAND_BYTES: Final = 100_000
@@ -32,9 +32,13 @@ class RunCommand:
 
     async def perform(self, bench: Bench) -> Performed:
         """Run it; its own exit status is no error."""
+        workdir = "." if self.workdir is None else relative(bench, self.workdir)
+        refusal = await objection(bench, workdir, directory=True)
+        if refusal is not None:
+            return refusal
         request = ExecRequest(
             argv=(bench.shell, "-c", self.command),
-            cwd="." if self.workdir is None else relative(bench, self.workdir),
+            cwd=workdir,
             timeout_seconds=min(self.timeout_seconds, bench.timeout_seconds),
             max_output_bytes=bench.max_output_bytes,
         )

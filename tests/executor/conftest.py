@@ -78,7 +78,7 @@ class Place:
 
 @pytest.fixture(autouse=True)
 def deliberate(no_test_blocks_the_event_loop):
-    """Let through what blocks on purpose: fakes work on real files, a record is one write to the page cache."""
+    """Let through what blocks on purpose: fakes use real files, a record is one write to the page cache."""
     fakes = {name for name in dir(FakeSandbox) if not name.startswith("__")} | {"_open", "_dispose"}
     for function in no_test_blocks_the_event_loop.functions.values():
         function.can_block_in("sandboxes/testing.py", fakes)
