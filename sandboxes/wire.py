@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast, get_args
 
@@ -28,6 +29,7 @@ _PROBLEMS = frozenset(get_args(FileProblemKind))
 _ENTRY_KINDS = frozenset({"file", "directory", "symlink", "other"})
 _NUMBER, _TEXT, _BYTES, _TRUTH, _LIST = (int,), (str,), (bytes,), (bool,), (list,)
 _MAYBE_NUMBER, _MAYBE_TEXT = (int, type(None)), (str, type(None))
+_CANNOT_EXECUTE = 126
 _LARGEST_EXIT_CODE = 255
 _LARGEST_SIGNAL = 64
 _DIGEST_CHARACTERS = 64
@@ -73,6 +75,36 @@ def check_reply(reply: Fields, *kinds: str) -> str:
         if type(value) not in types or (type(value) is int and value < 0):
             raise SandboxIntegrity(f"guest answered {kind} with {name} of a wrong type or below zero")
     return kind
+
+
+def is_sendable(text: str) -> bool:
+    """Whether a text stands for bytes: it holds no surrogate but those that escape a byte."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unsendable_result(request: ExecRequest) -> ExecResult | None:
+    """Return how a command ends that no kernel could be asked to run, or None."""
+    words = (*request.argv, request.cwd, *request.environment, *request.environment.values())
+    if request.argv and all(map(is_sendable, words)):
+        return None
+    output = b"the command line is empty or is no text\n"[: request.max_output_bytes]
+    return ExecResult(
+        exit_code=_CANNOT_EXECUTE,
+        signal=None,
+        limit=None,
+        output=output,
+        output_bytes=len(output),
+        output_sha256=hashlib.sha256(output).hexdigest(),
+        truncated=False,
+        wall_seconds=0.0,
+        cpu_seconds=0.0,
+        peak_memory_bytes=0,
+        written_bytes=0,
+    )
 
 
 def exec_fields(request: ExecRequest, *, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -28,9 +28,9 @@ class _Call:
 
 
 class Channel:
-    """The host's end of the channel; ``on_broken`` is called once, when the guest cannot be used any more."""
+    """The host's end of the channel; ``on_broken`` is called once and may say why it cannot be used."""
 
-    def __init__(self, connection: socket.socket, *, on_broken: Callable[[], None]) -> None:
+    def __init__(self, connection: socket.socket, *, on_broken: Callable[[], str | None]) -> None:
         connection.setblocking(False)
         self._connection = connection
         self._on_broken = on_broken
@@ -189,7 +189,7 @@ class Channel:
     def _break(self, error: SandboxError) -> SandboxError:
         if self._broken is None:
             self._broken = error
-            self._on_broken()
+            error.hint = self._on_broken() or error.hint
             self._wake_everyone()
         return self._broken
 

@@ -7,6 +7,7 @@ import platform
 import secrets
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
@@ -89,6 +90,9 @@ class BubblewrapSandbox:
     async def exec_last(self, request: ExecRequest) -> ExecResult:
         """Run one command and end the sandbox with its exit status, as observed by the host."""
         result = await self._exec("exec_last", request)
+        if wire.unsendable_result(request) is not None:
+            await self.aclose()
+            return result
         status = await _opened(self._process).wait(timeout_seconds=_EXIT_SECONDS)
         claimed = result.exit_code if result.exit_code is not None else 128 + (result.signal or 9)
         await self.aclose()
@@ -98,9 +102,11 @@ class BubblewrapSandbox:
 
     async def read_file(self, path: str, *, offset: int = 0, max_bytes: int) -> FileContent | FileProblem:
         """Read a regular file, following no link."""
-        fields = {"path": path, "offset": offset, "max_bytes": max_bytes}
-        reply = await self._call("read", fields)
-        return self._checked(wire.content, reply, path=path, offset=offset, max_bytes=max_bytes)
+        return await self._file(
+            "read",
+            {"path": path, "offset": offset, "max_bytes": max_bytes},
+            partial(wire.content, path=path, offset=offset, max_bytes=max_bytes),
+        )
 
     async def write_file(
         self,
@@ -123,30 +129,30 @@ class BubblewrapSandbox:
             "must_not_exist": must_not_exist,
             "expected_sha256": expected_sha256,
         }
-        return self._checked(wire.written, await self._call("write", fields), path=path, size=len(data))
+        return await self._file("write", fields, partial(wire.written, path=path, size=len(data)))
 
     async def remove(self, path: str) -> FileRemoved | FileProblem:
         """Remove a file, a link or an empty directory."""
-        return self._checked(wire.removed, await self._call("remove", {"path": path}), path=path)
+        return await self._file("remove", {"path": path}, partial(wire.removed, path=path))
 
     async def make_directory(self, path: str, *, mode: int = 0o755) -> FileWritten | FileProblem:
         """Make one directory; an existing one only gets ``mode``."""
-        reply = await self._call("mkdir", {"path": path, "mode": mode})
-        return self._checked(wire.written, reply, path=path, size=0)
+        fields = {"path": path, "mode": mode}
+        return await self._file("mkdir", fields, partial(wire.written, path=path, size=0))
 
     async def make_symlink(self, path: str, *, target: str) -> FileWritten | FileProblem:
         """Make a symbolic link that holds ``target`` unresolved."""
-        reply = await self._call("symlink", {"path": path, "content": target})
-        return self._checked(wire.written, reply, path=path, size=0)
+        if not wire.is_sendable(target):
+            return FileProblem(kind="invalid_path", path=path, detail="the target is no text")
+        fields = {"path": path, "content": target}
+        return await self._file("symlink", fields, partial(wire.written, path=path, size=0))
 
     async def list_directory(
         self, path: str, *, recursive: bool = False, max_entries: int = 1000
     ) -> Listing | FileProblem:
         """List a directory, following no link."""
         fields = {"path": path, "recursive": recursive, "max_entries": max_entries}
-        return self._checked(
-            wire.listing, await self._call("list", fields), path=path, max_entries=max_entries
-        )
+        return await self._file("list", fields, partial(wire.listing, path=path, max_entries=max_entries))
 
     async def used_bytes(self) -> int:
         """Bytes that the workspace's changes occupy now."""
@@ -192,7 +198,7 @@ class BubblewrapSandbox:
         finally:
             if spawned.staged is not None:
                 spawner().release(spawned.staged)
-        self._channel = Channel(spawned.channel, on_broken=process.kill)
+        self._channel = Channel(spawned.channel, on_broken=process.give_up)
         self._layer = Layer(
             upper_fd=started.upper,
             lower=self._spec.workspace,
@@ -236,7 +242,19 @@ class BubblewrapSandbox:
             },
         )
 
+    async def _file(
+        self, operation: str, fields: dict[str, Any], parse: Callable[[dict[str, Any]], T]
+    ) -> T | FileProblem:
+        if not wire.is_sendable(fields["path"]):
+            return FileProblem(kind="invalid_path", path=fields["path"], detail="the path is no text")
+        return self._checked(parse, await self._call(operation, fields))
+
     async def _exec(self, operation: str, request: ExecRequest) -> ExecResult:
+        unsendable = wire.unsendable_result(request)
+        if unsendable is not None:
+            return unsendable
+        if len(request.stdin) > MAX_BODY_BYTES:
+            raise SandboxError(f"input of {len(request.stdin)} bytes is more than {MAX_BODY_BYTES}")
         environment = {**self._environment, **request.environment}
         fields = wire.exec_fields(request, environment=environment)
         timeout = request.timeout_seconds + _EXEC_GRACE_SECONDS

@@ -14,6 +14,7 @@ from sandboxes.bubblewrap.spawn import Spawned
 
 _KILL_SECONDS = 2.0
 _ERRORS_KEPT_BYTES = 16 * 1024
+_HINT_CHARACTERS = 300
 
 
 class SandboxProcess:
@@ -47,6 +48,12 @@ class SandboxProcess:
         pidfd = self._pidfd if self._guest_pidfd is None else self._guest_pidfd
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    def give_up(self) -> str | None:
+        """Kill everything because it cannot be used any more, and return the end of what was printed."""
+        said = self.said()
+        self.kill()
+        return f"the sandbox printed: {said[-_HINT_CHARACTERS:]}" if said else None
 
     async def wait(self, *, timeout_seconds: float) -> int | None:
         """Return bubblewrap's exit status as this process observed it; None when it lives on."""

@@ -51,6 +51,8 @@ def perform(workspace: Workspace, operation: str, request: dict[str, Any]) -> di
         return _problem(problem.kind, str(problem), None)
     except OSError as error:
         return _explain(workspace, path, error)
+    except (ValueError, OverflowError) as error:
+        return _problem("invalid_path", str(error), None)
 
 
 def _check_form(path: bytes) -> None:

@@ -1,10 +1,17 @@
-"""System calls that Python's standard library does not offer, by ctypes, for x86-64 and AArch64."""
+"""System calls that Python's standard library does not offer, for x86-64 and AArch64.
+
+They go through the extension module below ctypes, because importing ctypes takes a tenth of the whole start.
+"""
 
 from __future__ import annotations
 
-import ctypes
+import _ctypes
 import os
 import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
@@ -29,13 +36,35 @@ _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
 
-# The GIL stays held: a clone that returned into Python without it would have to take a lock nobody releases.
-_libc = ctypes.PyDLL(None, use_errno=True)
-_syscall = _libc.syscall
-_syscall.restype = ctypes.c_long
+
+class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001
+    _type_ = "l"
+
+
+class _Character(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001
+    _type_ = "c"
+
+
+class _Function(_ctypes.CFuncPtr):
+    # The GIL stays held: a clone that returned into Python without it would wait for a lock nobody releases.
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+def _function(name: str) -> Any:
+    program = _ctypes.dlopen(None, 0)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    return _Function(_ctypes.dlsym(program, name))
+
+
+_syscall = _function("syscall")
+_mount = _function("mount")
+_prctl = _function("prctl")
 
 _ARM = os.uname().machine == "aarch64"
 _NR_CLONE = 220 if _ARM else 56
+_NR_UNSHARE = 97 if _ARM else 272
+_NR_PRLIMIT = 261 if _ARM else 302
+_NR_GETRUSAGE = 165 if _ARM else 98
 _NR_CAPSET = 91 if _ARM else 126
 _NR_RENAMEAT2 = 276 if _ARM else 316
 _NR_PIDFD_SEND_SIGNAL = 424
@@ -45,14 +74,14 @@ _NR_OPENAT2 = 437
 
 def _check(result: int, what: str) -> int:
     if result < 0:
-        number = ctypes.get_errno()
+        number = _ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
     return result
 
 
 def unshare_mounts() -> None:
     """Give this process a mount namespace of its own."""
-    _check(_libc.unshare(CLONE_NEWNS), "unshare")
+    _check(_syscall(_NR_UNSHARE, CLONE_NEWNS), "unshare")
 
 
 def mount(source: str, target: str | bytes, kind: str | None, flags: int, options: str = "") -> None:
@@ -60,7 +89,7 @@ def mount(source: str, target: str | bytes, kind: str | None, flags: int, option
     raw_target = target if isinstance(target, bytes) else fs_bytes(target)
     raw_kind = None if kind is None else kind.encode()
     raw_options = options.encode("utf-8", "surrogateescape") if options else None
-    result = _libc.mount(fs_bytes(source), raw_target, raw_kind, ctypes.c_ulong(flags), raw_options)
+    result = _mount(fs_bytes(source), raw_target, raw_kind, _Long(flags), raw_options)
     _check(result, "mount " + raw_target.decode("utf-8", "surrogateescape"))
 
 
@@ -76,18 +105,18 @@ def clone(flags: int) -> int:
 
 def set_dumpable(dumpable: bool) -> None:
     """Say whether others of this uid may look into this process."""
-    _check(_libc.prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "PR_SET_DUMPABLE")
+    _check(_prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "PR_SET_DUMPABLE")
 
 
 def set_no_new_privileges() -> None:
     """Make every later execve unable to gain privileges."""
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
 
 
 def drop_bounding_set() -> None:
     """Empty the capability bounding set."""
     for capability in range(_LAST_CAPABILITY + 1):
-        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+        if _prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
             break
 
 
@@ -102,20 +131,23 @@ def keep_capabilities(capabilities: tuple[int, ...]) -> None:
 
 def install_seccomp_filter(program: bytes) -> None:
     """Put every later system call of this process and its children under a classic BPF program."""
-    code = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
-    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "PR_SET_SECCOMP")
+    code = (_Character * len(program)).from_buffer_copy(program)
+    header = struct.pack("HxxxxxxQ", len(program) // 8, _ctypes.addressof(code))
+    _check(_prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "PR_SET_SECCOMP")
 
 
 def set_limit(resource: int, ceiling: int, slack: int = 0) -> None:
     """Set a resource's soft limit, and its hard limit ``slack`` above, for this process and its children."""
-    _check(_libc.setrlimit(resource, struct.pack("QQ", ceiling, ceiling + slack)), "setrlimit %d" % resource)
+    _check(
+        _syscall(_NR_PRLIMIT, 0, resource, struct.pack("QQ", ceiling, ceiling + slack), None),
+        "setrlimit %d" % resource,
+    )
 
 
 def children_usage() -> tuple[int, int]:
     """Return the CPU time in microseconds and the largest resident bytes of every child waited for."""
-    raw = ctypes.create_string_buffer(_RUSAGE_BYTES)
-    _check(_libc.getrusage(_RUSAGE_CHILDREN, raw), "getrusage")
+    raw = (_Character * _RUSAGE_BYTES)()
+    _check(_syscall(_NR_GETRUSAGE, _RUSAGE_CHILDREN, raw), "getrusage")
     user_seconds, user_micros, system_seconds, system_micros, largest = struct.unpack_from("=5q", raw)
     return (user_seconds + system_seconds) * 1000000 + user_micros + system_micros, largest * 1024
 

@@ -44,7 +44,7 @@ async def test_a_program_that_cannot_be_started_is_a_result(opened, argv, code):
     assert again.exit_code == 0
 
 
-@pytest.mark.parametrize("argv", [("a\0b",), ("true", "x\0y")])
+@pytest.mark.parametrize("argv", [("a\0b",), ("true", "x\0y"), ("true", "\ud800"), ()])
 async def test_a_nul_byte_in_the_command_line_is_a_result(opened, argv):
     async with opened() as sandbox:
         result = await sandbox.exec(ExecRequest(argv=argv))

@@ -328,3 +328,23 @@ async def test_used_bytes_follow_what_was_written(opened):
         after = await sandbox.used_bytes()
 
     assert 1_000_000 <= after - before < 1_100_000
+
+
+@pytest.mark.parametrize("path", ["\ud800", "", "x" * 5000, "a\0b"])
+async def test_a_path_that_no_file_can_have_is_answered_by_every_operation(opened, path):
+    async with opened() as sandbox:
+        answers = [
+            await sandbox.read_file(path, max_bytes=1),
+            await sandbox.write_file(path, b""),
+            await sandbox.remove(path),
+            await sandbox.make_directory(path),
+            await sandbox.make_symlink(path, target="x"),
+            await sandbox.list_directory(path),
+        ]
+        bad_target = await sandbox.make_symlink("l", target="\ud800")
+        await sandbox.ping()
+
+    assert isinstance(bad_target, FileProblem)
+    for answer in answers:
+        assert isinstance(answer, FileProblem)
+        assert answer.kind in ("invalid_path", "name_too_long")
