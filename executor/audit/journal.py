@@ -8,7 +8,6 @@ process; ``resume`` goes on once there is space.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from executor.audit.reader import file_digest
 from executor.audit.resume import Recovered, recover
 from executor.audit.scan import Tail
 from executor.audit.signer import Signer
-from executor.audit.sink import FileSink, Sink, create_locked, open_locked
+from executor.audit.sink import FileSink, Sink, create_locked, open_locked, sync_directory
 from executor.audit.writer import LineWriter
 
 Durability = Literal["process", "disk"]
@@ -310,7 +309,7 @@ class Journal:
         self.checkpoint()
         if self.durability == "disk":
             self._writer.sync()
-            _sync_directory(self.directory)
+            sync_directory(self.directory)
 
     def _append(self, kind: str, body: Mapping[str, JsonValue]) -> Appended:
         if self._closed:
@@ -393,11 +392,3 @@ def _software() -> str:
         return f"remit {version('remit')}"
     except PackageNotFoundError:
         return "remit unknown"
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

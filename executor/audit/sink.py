@@ -111,6 +111,19 @@ def open_locked(path: Path) -> int:
     return _locked(fd, path)
 
 
+def sync_directory(directory: Path) -> None:
+    """Return when the names in a directory are on the disk.
+
+    Raises:
+        OSError: The disk did not take them.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
