@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -114,15 +115,24 @@ class BareBwrap:
         )
 
 
-def flood(command: list[str]) -> tuple[float, str]:
-    """Run a command, hash all that it prints, and return the seconds taken and the digest."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flood:
+    """How long it took to read and hash all that a command printed, and what the digest is."""
+
+    seconds: float
+    sha256: str
+
+
+def flood(command: list[str]) -> Flood:
+    """Run a command and hash its output."""
     started = time.perf_counter()
     digest = hashlib.sha256()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
+        if process.stdout is None:
+            raise RuntimeError(f"{command}: no pipe")
         while chunk := process.stdout.read(1 << 18):
             digest.update(chunk)
-    return time.perf_counter() - started, digest.hexdigest()
+    return Flood(seconds=time.perf_counter() - started, sha256=digest.hexdigest())
 
 
 class Victim:

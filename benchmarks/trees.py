@@ -15,6 +15,7 @@ sandbox:
   kind: bubblewrap
   disk: 512MiB
   pids: 256
+  output_limit: {output_limit}
 scope:
   workspace: {workspace}
   read: ["**"]
@@ -42,6 +43,7 @@ def make_tree(directory: Path, *, files: int) -> Path:
     return directory
 
 
-def remit_over(workspace: Path, *, terminal: int = MANY) -> Remit:
+def remit_over(workspace: Path, *, terminal: int, output_limit: int) -> Remit:
     """Make a remit that allows as many calls as a benchmark wants."""
-    return parse(_REMIT.format(workspace=workspace, calls=MANY, terminal=terminal), source="benchmark")
+    text = _REMIT.format(workspace=workspace, calls=MANY, terminal=terminal, output_limit=output_limit)
+    return parse(text, source="benchmark")
