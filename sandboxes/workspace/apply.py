@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +223,11 @@ def _remove(cursor: TreeCursor, change: Change) -> None:
     status = status_of(cursor.fd, name)
     if status is None:
         return
-    if change.before_kind == "directory":
+    is_directory = stat.S_ISDIR(status.st_mode)
+    if change.change != "deleted" and is_directory == (change.kind == "directory"):
+        # Removed and made anew by an apply that broke off.
+        return
+    if is_directory:
         os.rmdir(name, dir_fd=cursor.fd)
         return
     os.unlink(name, dir_fd=cursor.fd)

@@ -109,6 +109,8 @@ def _content(change: Change, before: _Side, after: _Side, *, is_shown: bool) -> 
     if before.sha256 is not None and before.size is None:
         yield "the tree is no longer what the run saw here: no old content to show"
         return
+    if before.size is None and after.size is None:
+        return
     if before.sha256 == after.sha256 and change.kind == change.before_kind:
         return
     if not is_shown or not before.is_text or not after.is_text:
