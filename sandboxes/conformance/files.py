@@ -21,6 +21,8 @@ from sandboxes.conformance.suite import (
     spec,
 )
 from sandboxes.workspace.changes import read_changes
+from sandboxes.workspace.manifest import export_changes
+from sandboxes.workspace.restore import restore_changes
 
 _ODD_NAMES = ("-rf", "n\nl", "sp ace", "\udcff\udcfe", "\x1b[2J", "é", "%41", "*")
 
@@ -236,6 +238,25 @@ async def check_the_users_tree_is_untouched_by_file_calls(open_sandbox: OpenSand
     expect(seen, [("a.txt", "modified"), ("empty", "modified"), ("sub/b.txt", "deleted")], "changes")
 
 
+async def check_changes_can_be_restored(open_sandbox: OpenSandbox, workspace: Path) -> None:
+    """What one sandbox left, exported and put into a fresh one, is what that one then leaves."""
+    async with open_sandbox(spec(workspace)) as sandbox:
+        done(await sandbox.write_file("new/\udcff", bytes(range(256)), mode=0o600))
+        done(await sandbox.write_file("run.sh", b"x"))
+        done(await sandbox.remove("sub/deep/c.txt"))
+        done(await sandbox.remove("sub/deep"))
+        done(await sandbox.remove("link"))
+        done(await sandbox.make_symlink("link", target="elsewhere"))
+        done(await sandbox.remove("a.txt"))
+        done(await sandbox.make_directory("a.txt", mode=0o500))
+    changes = workspace.parent / "changes"
+    manifest = await anyio.to_thread.run_sync(export_changes, sandbox.layer, changes)
+    async with open_sandbox(spec(workspace)) as fresh:
+        await restore_changes(manifest, fresh)
+    expect(await anyio.to_thread.run_sync(read_changes, fresh.layer), manifest.changes, "restored changes")
+    expect(len(manifest.changes), 7, "how many paths changed")
+
+
 async def _read(sandbox: Sandbox, path: str, *, max_bytes: int = 1000) -> tuple[bytes, int]:
     content = done(await sandbox.read_file(path, max_bytes=max_bytes))
     return content.data, content.mode
@@ -260,4 +281,5 @@ FILE_CHECKS = checks(
     check_a_full_disk_refuses,
     check_file_calls_in_flight_together,
     check_the_users_tree_is_untouched_by_file_calls,
+    check_changes_can_be_restored,
 )
