@@ -7,7 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -186,14 +186,13 @@ async def _rate(runs: list[Run], *, count: int) -> float:
 async def idle(place: Place) -> list[Figure]:
     """Memory of 64 sandboxes that wait."""
     number = 8 if place.quick else 64
-    before = _proportional_bytes()
     async with AsyncExitStack() as stack:
         for _ in range(number):
             run = await stack.enter_async_context(place.run())
             await call(run, "terminal", command="true")()
         await anyio.sleep(0.5)
-        held = {pid: size for pid, size in _proportional_bytes().items() if pid not in before}
-    each = sum(held.values()) / number / MIB
+        held = [_proportional_bytes(process) for process in descendants(os.getpid())]
+    each = sum(held) / number / MIB
     note = f"{len(held) / number:.1f} processes each"
     return [
         Figure(
@@ -202,18 +201,26 @@ async def idle(place: Place) -> list[Figure]:
     ]
 
 
-def _proportional_bytes() -> dict[int, int]:
-    """Return the proportional set size of every process but this one."""
-    sizes = {}
+def descendants(process: int) -> list[int]:
+    """Return the ids of all processes below one."""
+    children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            lines = (entry / "smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        sizes[int(entry.name)] = sum(int(line.split()[1]) * KIB for line in lines if line.startswith("Pss:"))
-    return sizes
+        if entry.name.isdigit():
+            with suppress(OSError):
+                # After the name, which may hold anything, come the state and the parent.
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found, waiting = [], [process]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def _proportional_bytes(process: int) -> int:
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * KIB for line in lines if line.startswith("Pss:"))
 
 
 async def output(place: Place) -> list[Figure]:
