@@ -38,11 +38,12 @@ from sandboxes.bubblewrap.process import SandboxProcess
 from sandboxes.bubblewrap.rootfs import root_file_system
 from sandboxes.bubblewrap.spawn import Spawned, spawner
 from sandboxes.errors import SandboxError, SandboxIntegrity, SandboxUnavailable
-from sandboxes.guest.frames import MAX_BODY_BYTES
+from sandboxes.guest.frames import MAX_BODY_BYTES, NONCE_BYTES
 
 _FILE_SECONDS = 60.0
 _EXEC_GRACE_SECONDS = 10.0
 _EXIT_SECONDS = 5.0
+_PART_BYTES = 16 * 1024 * 1024
 _HOME = "/tmp/home"  # noqa: S108
 
 T = TypeVar("T")
@@ -119,17 +120,31 @@ class BubblewrapSandbox:
         expected_sha256: str | None = None,
     ) -> FileWritten | FileProblem:
         """Put ``data`` in place by a temporary file and a rename."""
-        if len(data) > MAX_BODY_BYTES:
-            return FileProblem(kind="too_large", path=path, detail=f"more than {MAX_BODY_BYTES} bytes")
         fields = {
             "path": path,
             "data": data,
+            "upload": None,
             "mode": mode,
             "create_parents": create_parents,
             "must_not_exist": must_not_exist,
             "expected_sha256": expected_sha256,
         }
-        return await self._file("write", fields, partial(wire.written, path=path, size=len(data)))
+        parse = partial(wire.written, path=path, size=len(data))
+        if len(data) <= _PART_BYTES:
+            return await self._file("write", fields, parse)
+        token = secrets.token_bytes(NONCE_BYTES)
+        try:
+            problem = await self._upload(token, path, data)
+            if problem is not None:
+                return problem
+            answer = await self._file("write", {**fields, "data": b"", "upload": token}, parse)
+            if isinstance(answer, FileProblem):
+                await self._drop_upload(token)
+            return answer
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._drop_upload(token)
+            raise
 
     async def remove(self, path: str) -> FileRemoved | FileProblem:
         """Remove a file, a link or an empty directory."""
@@ -241,6 +256,20 @@ class BubblewrapSandbox:
                 "host_uid": str(spawned.uid),
             },
         )
+
+    async def _upload(self, token: bytes, path: str, data: bytes) -> FileProblem | None:
+        """Give the guest content that is too long for one frame, part by part."""
+        for start in range(0, len(data), _PART_BYTES):
+            part = data[start : start + _PART_BYTES]
+            fields = {"path": ".", "upload": token, "data": part, "more": True}
+            answer = await self._file("upload", fields, partial(wire.written, path=path, size=len(part)))
+            if isinstance(answer, FileProblem):
+                return answer
+        return None
+
+    async def _drop_upload(self, token: bytes) -> None:
+        fields = {"path": ".", "upload": token, "data": b"", "more": False}
+        await self._file("upload", fields, partial(wire.written, path=".", size=0))
 
     async def _file(
         self, operation: str, fields: dict[str, Any], parse: Callable[[dict[str, Any]], T]

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from sandboxes.guest import frames, paths, system
+from sandboxes.guest import frames, paths, system, uploads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,12 +130,14 @@ def _pread(descriptor: int, offset: int, count: int) -> bytes:
 def _write(workspace: Workspace, path: bytes, request: dict[str, Any]) -> dict[str, Any]:
     made: list[tuple[int, bytes]] = []
     parent = -1
+    upload = request["upload"]
+    size = len(request["data"]) if upload is None else uploads.size(upload)
     try:
         parent, name = _open_parent(workspace.root, path, made if request["create_parents"] else None)
         present = _present(parent, name)
         _check_replaceable(workspace, path, present, request)
         mode = _mode_for(present, request["mode"])
-        _put(parent, name, request["data"], mode, exclusive=request["must_not_exist"])
+        _put(parent, name, request["data"], upload, mode, exclusive=request["must_not_exist"])
     except BaseException:
         for directory, created in reversed(made):
             os.rmdir(created, dir_fd=directory)
@@ -145,7 +147,17 @@ def _write(workspace: Workspace, path: bytes, request: dict[str, Any]) -> dict[s
             os.close(directory)
         if parent >= 0:
             os.close(parent)
-    return _written(present is None, len(request["data"]), len(made))
+        if upload is not None:
+            uploads.drop(upload)
+    return _written(present is None, size, len(made))
+
+
+def _upload(_workspace: Workspace, _path: bytes, request: dict[str, Any]) -> dict[str, Any]:
+    if request["more"]:
+        uploads.add(request["upload"], request["data"])
+    else:
+        uploads.drop(request["upload"])
+    return _written(False, len(request["data"]), 0)
 
 
 def _written(created: bool, size: int, directories: int) -> dict[str, Any]:
@@ -223,12 +235,14 @@ def _mode_for(present: os.stat_result | None, wanted: int | None) -> int:
     return _NEW_FILE_MODE if present is None else stat.S_IMODE(present.st_mode)
 
 
-def _put(parent: int, name: bytes, data: bytes, mode: int, exclusive: bool) -> None:
+def _put(parent: int, name: bytes, data: bytes, upload: bytes | None, mode: int, exclusive: bool) -> None:
     temporary = b".remit-%s.tmp" % os.urandom(8).hex().encode()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
     try:
         try:
+            if upload is not None:
+                uploads.move(upload, descriptor)
             _write_all(descriptor, data)
             os.fchmod(descriptor, mode)
         finally:
@@ -343,6 +357,7 @@ def _kind(mode: int) -> str:
 _OPERATIONS = {
     "read": _read,
     "write": _write,
+    "upload": _upload,
     "remove": _remove,
     "mkdir": _make_directory,
     "symlink": _make_symlink,

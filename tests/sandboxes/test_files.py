@@ -348,3 +348,23 @@ async def test_a_path_that_no_file_can_have_is_answered_by_every_operation(opene
     for answer in answers:
         assert isinstance(answer, FileProblem)
         assert answer.kind in ("invalid_path", "name_too_long")
+
+
+async def test_a_file_longer_than_a_frame_is_written_whole_within_the_disk_limit(opened):
+    data = os.urandom(1 << 20) * 90
+    limits = ResourceLimits(disk_bytes=100 << 20)
+
+    async with opened(limits=limits) as sandbox:
+        written = await sandbox.write_file("huge", data)
+        used = await sandbox.used_bytes()
+        again = await sandbox.write_file("other", data)
+        after = await sandbox.used_bytes()
+        tail = await sandbox.read_file("huge", offset=len(data) - 100, max_bytes=1000)
+
+    assert written == FileWritten(created=True, bytes_written=len(data), directories_created=0)
+    assert used < len(data) + (1 << 20)
+    assert isinstance(again, FileProblem)
+    assert again.kind == "no_space"
+    assert after == used
+    assert isinstance(tail, FileContent)
+    assert tail.data == data[-100:]
