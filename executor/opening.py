@@ -111,13 +111,14 @@ class Opening:
 
         Raises:
             RemitUnenforceable: The remit cannot be held to what it promises.
-            RunNotResumable: It was opened under another remit, or what it kept of the changes is not there.
+            RunNotResumable: It was opened under another remit or on another workspace, or what it kept of the
+                changes is not there.
         """
         spec = plan_sandbox(self.remit, base=self.base, state=self.store.root)
         signer = self.store.signer()
         directory = self.store.open(resume or "")
         held.enter_context(directory.lock())
-        self._require_same_remit(directory)
+        self._require_same(directory, workspace=spec.workspace)
         journal, recovered = Journal.resume(
             directory.path,
             signer=signer,
@@ -142,12 +143,18 @@ class Opening:
             opened_us=state.opened_us,
         )
 
-    def _require_same_remit(self, directory: RunDirectory) -> None:
+    def _require_same(self, directory: RunDirectory, *, workspace: Path) -> None:
         first = next(read_records(directory.journal_path), None)
-        if first is not None and first.body.get("remit") != digest(self.remit):
+        if first is None:
+            return
+        if first.body.get("remit") != digest(self.remit):
             raise RunNotResumable(
                 f"run {directory.run_id}: was opened under another remit",
                 hint=f"its own remit is {directory.remit_path}",
+            )
+        if first.body.get("workspace") != str(workspace):
+            raise RunNotResumable(
+                f"run {directory.run_id}: worked on {first.body.get('workspace')}, not on {workspace}"
             )
 
     def _rebuilt(self, recovered: Recovered, directory: RunDirectory) -> Rebuilt:

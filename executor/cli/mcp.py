@@ -64,12 +64,12 @@ def command(
     if resume and new:
         raise InvocationError("--resume and --new exclude each other")
     remit = _for_task(load_remit(remit_path), task)
-    store = open_store(state_dir)
+    store, base = open_store(state_dir), remit_path.resolve().parent
     service = Service(
         remit=remit,
-        base=remit_path.resolve().parent,
+        base=base,
         store=store,
-        resume=resume or (None if new else _run_to_resume(store, remit, finish_on_exit=finish_on_exit)),
+        resume=resume or (None if new else _run_to_resume(store, remit, base, finish_on_exit=finish_on_exit)),
         finish_on_exit=finish_on_exit,
         durability=durability,
     )
@@ -89,12 +89,12 @@ def _for_task(remit: Remit, task: str | None) -> Remit:
         ) from error
 
 
-def _run_to_resume(store: RunStore, remit: Remit, *, finish_on_exit: bool) -> str | None:
-    unfinished = unfinished_run(store, remit)
+def _run_to_resume(store: RunStore, remit: Remit, base: Path, *, finish_on_exit: bool) -> str | None:
+    unfinished = unfinished_run(store, remit, base=base)
     if unfinished is not None or not finish_on_exit:
         return unfinished
     # A client may restart its server at will; judged runs must not turn that into a fresh budget each time.
-    finished = finished_run(store, remit)
+    finished = finished_run(store, remit, base=base)
     if finished is not None:
         raise InvocationError(
             f"task {remit.task.id} has been judged in run {finished}",

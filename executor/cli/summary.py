@@ -42,6 +42,11 @@ class RunSummary:
         """Give it as ``remit runs --json`` prints it."""
         return {name: getattr(self, name) for name in self.__slots__}
 
+    def is_of(self, remit: Remit, *, base: Path) -> bool:
+        """Say whether it is a run of the remit's task, on the workspace that the remit leads to from ``base``."""
+        workspace = (base / Path(remit.scope.workspace).expanduser()).resolve()
+        return (self.task, self.workspace) == (remit.task.id, str(workspace))
+
     def note(self, record: Record) -> None:
         """Take one record into account."""
         self.ended = record.ts
@@ -75,15 +80,19 @@ def summarise(directory: RunDirectory) -> RunSummary | None:
     return summary
 
 
-def unfinished_run(store: RunStore, remit: Remit) -> str | None:
-    """Find the newest run of the remit's task that has no verdict yet, so that its budget is gone on with.
+def unfinished_run(store: RunStore, remit: Remit, *, base: Path) -> str | None:
+    """Find the newest run of the remit's task on this workspace that has no verdict yet.
 
     Raises:
         InvocationError: It was opened under another remit.
     """
     for directory in reversed(store.list()):
         summary = summarise(directory)
-        if summary is None or summary.task != remit.task.id or summary.state not in ("open", "suspended"):
+        if (
+            summary is None
+            or summary.state not in ("open", "suspended")
+            or not summary.is_of(remit, base=base)
+        ):
             continue
         if summary.remit != digest(remit):
             raise InvocationError(
@@ -94,11 +103,13 @@ def unfinished_run(store: RunStore, remit: Remit) -> str | None:
     return None
 
 
-def finished_run(store: RunStore, remit: Remit) -> str | None:
-    """Find the newest run of exactly this remit that was judged."""
+def finished_run(store: RunStore, remit: Remit, *, base: Path) -> str | None:
+    """Find the newest run of exactly this remit on this workspace that was judged."""
     for directory in reversed(store.list()):
         summary = summarise(directory)
-        if summary is not None and summary.state == "finished" and summary.remit == digest(remit):
+        if summary is None or summary.state != "finished" or summary.remit != digest(remit):
+            continue
+        if summary.is_of(remit, base=base):
             return summary.run
     return None
 

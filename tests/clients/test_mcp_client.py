@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -248,6 +250,22 @@ async def test_a_remit_that_was_widened_meanwhile_is_refused(task):
     assert b"under another remit" in ended.stderr
 
 
+async def test_the_same_remit_over_another_workspace_is_another_run(task):
+    async with Client(task.server()) as client:
+        await client.call_tool("write_file", {"path": "a.txt", "content": "x"})
+    first = journal(task)[0]["run"]
+    elsewhere = replace(task, folder=task.folder.with_name("elsewhere"))
+    shutil.copytree(task.folder, elsewhere.folder)
+
+    async with Client(elsewhere.server()) as client:
+        result = await client.call_tool("write_file", {"path": "a.txt", "content": "x"})
+    refused = await anyio.run_process(elsewhere.argv("--resume", first), env=task.environment(), check=False)
+
+    assert outcome(result)["remaining"]["tools"]["write_file"] == 1
+    assert refused.returncode == 5
+    assert b"worked on" in refused.stderr
+
+
 async def test_another_task_id_has_a_budget_of_its_own(task):
     async with Client(task.server("--task", "first")) as client:
         await client.call_tool("write_file", {"path": "a.txt", "content": "x"})
@@ -280,7 +298,7 @@ def start(task, *options):
 
 
 class Killable:
-    """A client of few words whose server can be killed: it speaks the modern revision or the handshake one."""
+    """A client of few words whose server can be killed; it speaks the modern revision or the handshake one."""
 
     def __init__(self, process, mode):
         self.process = process
