@@ -43,7 +43,7 @@ class RunSummary:
         return {name: getattr(self, name) for name in self.__slots__}
 
     def is_of(self, remit: Remit, *, base: Path) -> bool:
-        """Say whether it is a run of the remit's task, on the workspace that the remit leads to from ``base``."""
+        """Say whether it is a run of the remit's task, on the remit's workspace as seen from ``base``."""
         workspace = (base / Path(remit.scope.workspace).expanduser()).resolve()
         return (self.task, self.workspace) == (remit.task.id, str(workspace))
 

@@ -298,7 +298,7 @@ def start(task, *options):
 
 
 class Killable:
-    """A client of few words whose server can be killed; it speaks the modern revision or the handshake one."""
+    """A client of few words whose server can be killed, in either era of the protocol."""
 
     def __init__(self, process, mode):
         self.process = process
