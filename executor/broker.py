@@ -69,6 +69,8 @@ class Broker:
         self._tools = tools
         self._next_call = first_call
         self._stop: Reason | None = None
+        self._under_way = 0
+        self._idle = anyio.Event()
         self._performer = Performer(remit=remit, workshop=workshop)
 
     @property
@@ -84,6 +86,12 @@ class Broker:
     def stop(self, reason: Reason) -> None:
         """Refuse every call from now on; the first reason stays."""
         self._stop = self._stop or reason
+
+    async def rest(self) -> None:
+        """Return when no call is under way any more. Stop the broker and close the sandbox first."""
+        while self._under_way:
+            self._idle = anyio.Event()
+            await self._idle.wait()
 
     async def call(
         self,
@@ -101,21 +109,13 @@ class Broker:
             JournalClosed: The run is over.
         """
         call = self._new_call(tool, arguments, client_call_id=client_call_id, source=source)
-        shown = self._book.fingerprint(arguments)
-        if client_call_id is None:
-            return await self._first(call, shown)
-        key = answer_key(tool, str(shown["digest"]))
-        while (answer := self._answers.find(client_call_id)) is not None:
-            if answer.key != key:
-                return self._another_call(call, shown, answer)
-            await answer.ended.wait()
-            if self._answers.find(client_call_id) is answer:
-                return self._again(call, shown, answer)
-        self._answers.claim(client_call_id, key=key, call=call.id)
+        self._under_way += 1
         try:
-            return await self._first(call, shown)
+            return await self._answered(call, self._book.fingerprint(arguments))
         finally:
-            self._answers.settle(client_call_id)
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     def deny(
         self,
@@ -129,6 +129,23 @@ class Broker:
         """Record and answer a call that a door found nothing to map to."""
         call = self._new_call(tool, arguments, client_call_id=client_call_id, source=source)
         return self._refused(call, self._book.fingerprint(arguments), (reason,))
+
+    async def _answered(self, call: ToolCall, shown: Mapping[str, JsonValue]) -> ToolOutcome:
+        client_call_id = call.client_call_id
+        if client_call_id is None:
+            return await self._first(call, shown)
+        key = answer_key(call.tool, str(shown["digest"]))
+        while (answer := self._answers.find(client_call_id)) is not None:
+            if answer.key != key:
+                return self._another_call(call, shown, answer)
+            await answer.ended.wait()
+            if self._answers.find(client_call_id) is answer:
+                return self._again(call, shown, answer)
+        self._answers.claim(client_call_id, key=key, call=call.id)
+        try:
+            return await self._first(call, shown)
+        finally:
+            self._answers.settle(client_call_id)
 
     async def _first(self, call: ToolCall, shown: Mapping[str, JsonValue]) -> ToolOutcome:
         considered = self._considered(call, shown)
@@ -181,13 +198,16 @@ class Broker:
             digest=digest,
             timeout_seconds=self._approval_timeout_seconds,
         )
+        approval, refusal = None, self._stop
         try:
             self._book.append("call.decided", _decided(considered))
             approval = await ask(self._approver, request)
+            refusal = approval.refusal or self._stop
+        except JournalUnavailable as error:
+            refusal = self._lost(error)
         except BaseException:
             self._ledger = self._ledger.release(call.id)
             raise
-        refusal = approval.refusal or self._stop
         if refusal is not None:
             self._ledger = self._ledger.release(call.id)
         decision = Decision(
@@ -308,7 +328,10 @@ class Broker:
             "tool": call.tool[:200],
             "arguments": dict(shown),
         }
-        self._book.append("call.repeated", body)
+        try:
+            self._book.append("call.repeated", body)
+        except JournalUnavailable as error:
+            self._lost(error)
         return self._answers.tell(answer, self._remaining())
 
     def _outcome(self, call: ToolCall, performed: Performed, *, text: str) -> ToolOutcome:

@@ -139,7 +139,9 @@ class Closing:
         write_receipt(sign(statement(finished), self._signer), self._directory.receipt_path)
 
     async def _exported(self, layer: Layer) -> Manifest:
-        return await to_thread.run_sync(export_changes, layer, self._directory.changes_path)
+        manifest = await to_thread.run_sync(export_changes, layer, self._directory.changes_path)
+        await to_thread.run_sync(self._workshop.clear)
+        return manifest
 
     async def _tripped(self) -> dict[str, int]:
         changed = await to_thread.run_sync(tripwire.changed, self._tripwires)

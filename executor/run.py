@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +32,23 @@ from sandboxes.base import Sandbox
 from sandboxes.open import open_sandbox
 
 _LEAVE_SECONDS: Final = 60.0
+_REST_SECONDS: Final = 10.0
 
 
 class Run:
     """The door to one run's broker. Made by ``open_run``."""
 
-    def __init__(self, *, broker: Broker, book: Book, closing: Closing, directory: RunDirectory) -> None:
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        book: Book,
+        workshop: Workshop,
+        closing: Closing,
+        directory: RunDirectory,
+    ) -> None:
         self.remit = broker.remit
+        self._workshop = workshop
         self.directory = directory
         self._broker = broker
         self._book = book
@@ -112,6 +124,7 @@ class Run:
         """
         self._require_open()
         self._over = "the run is finished"
+        await self._end_calls()
         turns = max([self._turns, *(evidence.turn + 1 for evidence in self._book.tally.routes)])
         return await self._closing.finish(ledger=self._broker.ledger, turns=turns)
 
@@ -119,7 +132,15 @@ class Run:
         """Keep what was changed and close the journal so that the run can be taken up again."""
         if self._over is None:
             self._over = "the run was left"
+            await self._end_calls()
             await self._closing.suspend()
+
+    async def _end_calls(self) -> None:
+        """End what is still under way; its records come before those of the run's end."""
+        self._broker.stop(Reason(code="run.closed", detail=self._over or "the run is over"))
+        await self._workshop.close()
+        with anyio.move_on_after(_REST_SECONDS, shield=True):
+            await self._broker.rest()
 
     def _require_open(self) -> None:
         if self._over is not None:
@@ -163,10 +184,17 @@ async def open_run(
             opened.spec,
             sandbox_factory,
             shell=opened.shell,
-            spool=directory.path,
+            spool=directory.path / "restarts",
             opened=_noting(book),
         )
-        await workshop.open(opened.manifest)
+        try:
+            await workshop.open(opened.manifest)
+        except BaseException:
+            if resume is None:
+                # Nothing ran: there is no run to keep.
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(partial(shutil.rmtree, directory.path, ignore_errors=True))
+            raise
         broker = Broker(
             remit=remit,
             ledger=opened.ledger,
@@ -178,7 +206,7 @@ async def open_run(
             first_call=book.tally.last_call + 1,
         )
         closing = Closing(opened, remit=remit, workshop=workshop, source=source)
-        run = Run(broker=broker, book=book, closing=closing, directory=directory)
+        run = Run(broker=broker, book=book, workshop=workshop, closing=closing, directory=directory)
         try:
             yield run
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -43,6 +44,7 @@ class Workshop:
         self._sandbox: Sandbox | None = None
         # Its layer lives as long as the object does, which is longer than the sandbox itself.
         self._kept: Sandbox | None = None
+        self._closed = False
         self._replacing = anyio.Lock()
 
     @property
@@ -50,7 +52,7 @@ class Workshop:
         """The changes so far, also those of a sandbox that is gone."""
         return None if self._kept is None else self._kept.layer
 
-    async def open(self, manifest: Manifest | None) -> None:
+    async def open(self, manifest: Manifest | None) -> Sandbox:
         """Open the sandbox, with the changes of an earlier one in it.
 
         Raises:
@@ -67,6 +69,7 @@ class Workshop:
                 await context.__aexit__(None, None, None)
             raise
         self._context, self._sandbox, self._kept = context, sandbox, sandbox
+        return sandbox
 
     async def sandbox(self) -> Sandbox:
         """Give the live sandbox; one that died is replaced first.
@@ -77,12 +80,7 @@ class Workshop:
         if self._sandbox is not None:
             return self._sandbox
         async with self._replacing:
-            if self._sandbox is None:
-                await self._replace()
-            sandbox = self._sandbox
-        if sandbox is None:
-            raise SandboxDied("the sandbox is closed")
-        return sandbox
+            return self._sandbox or await self._replaced()
 
     async def discard(self, sandbox: Sandbox) -> None:
         """Give up a sandbox that failed; calls that are still in it fail, the next one gets another."""
@@ -93,19 +91,26 @@ class Workshop:
 
     async def close(self) -> Layer:
         """Kill everything inside and give the changes, which nothing can alter any more."""
+        self._closed = True
         self._sandbox = None
         await self._leave()
         if self._kept is None:
             raise SandboxDied("the sandbox was never open")
         return self._kept.layer
 
-    async def _replace(self) -> None:
+    def clear(self) -> None:
+        """Remove what was kept to replace a sandbox; its changes are all in the layer."""
+        shutil.rmtree(self._spool, ignore_errors=True)
+
+    async def _replaced(self) -> Sandbox:
         layer = self.layer
-        if layer is None or self.restarts >= MAX_RESTARTS:
+        if layer is None or self._closed:
+            raise SandboxDied("the sandbox is closed")
+        if self.restarts >= MAX_RESTARTS:
             raise SandboxDied(f"the sandbox died {self.restarts} times and is not opened again")
         self.restarts += 1
         kept = await to_thread.run_sync(export_changes, layer, self._spool / f"restart-{self.restarts}")
-        await self.open(kept)
+        return await self.open(kept)
 
     async def _leave(self) -> None:
         context, self._context = self._context, None
