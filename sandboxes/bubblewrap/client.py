@@ -138,13 +138,13 @@ class BubblewrapSandbox:
             if problem is not None:
                 return problem
             answer = await self._file("write", {**fields, "data": b"", "upload": token}, parse)
-            if isinstance(answer, FileProblem):
-                await self._drop_upload(token)
-            return answer
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await self._drop_upload(token)
             raise
+        if isinstance(answer, FileProblem):
+            await self._drop_upload(token)
+        return answer
 
     async def remove(self, path: str) -> FileRemoved | FileProblem:
         """Remove a file, a link or an empty directory."""

@@ -1,4 +1,4 @@
-"""A command tries to speak for the guest, to stop it, or to see what it knows. Judged by what the next calls answer."""
+"""A command tries to speak for the guest, or to stop it: judged by what the next calls answer."""
 
 from __future__ import annotations
 
@@ -158,7 +158,8 @@ async def test_a_command_sees_no_process_but_its_own(opened):
 async def test_the_library_cannot_be_replaced_by_files_of_the_command(opened):
     plant = (
         "mkdir -p /tmp/home/lib sandboxes/guest; echo 'raise SystemExit(9)' > sandboxes/guest/main.py;"
-        "for name in os struct ctypes sitecustomize usercustomize _hashlib; do echo 'raise SystemExit(9)' > $name.py; done"
+        "for name in os struct ctypes sitecustomize usercustomize _hashlib;"
+        " do echo 'raise SystemExit(9)' > $name.py; done"
     )
 
     async with opened() as sandbox:

@@ -7,8 +7,8 @@ import os
 import anyio
 import pytest
 
-from sandboxes.guest import paths
 from sandboxes.base import ExecRequest, FileContent, FileProblem, FileWritten
+from sandboxes.guest import paths
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ while True:
 
 async def swapping(sandbox, tasks):
     tasks.start_soon(sandbox.exec, ExecRequest(argv=("python3", "-c", SWAPPER), timeout_seconds=900))
-    while isinstance(await sandbox.read_file("ready", max_bytes=1), FileProblem):
+    while isinstance(await sandbox.read_file("ready", max_bytes=1), FileProblem):  # noqa: ASYNC110
         await anyio.sleep(0.01)
 
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import anyio
+import anyio.lowlevel
 import pytest
 
 from sandboxes.base import ExecRequest, ResourceLimits, SandboxSpec
@@ -71,8 +71,17 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
+def mount_table():
+    return Path("/proc/self/mountinfo").read_text()
+
+
+def content(name, directory):
+    with open(os.open(name, os.O_RDONLY, dir_fd=directory)) as opened_file:
+        return opened_file.read()
+
+
 async def test_nothing_is_left_when_the_context_is_left(opened, sh):
-    mounts = Path("/proc/self/mountinfo").read_text()
+    mounts = mount_table()
     async with opened() as sandbox:
         warm = sandbox.guest_pid
     del sandbox
@@ -88,7 +97,7 @@ async def test_nothing_is_left_when_the_context_is_left(opened, sh):
 
     assert warm not in processes_below(bwrap)
     assert left == set()
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert mount_table() == mounts
     assert descriptors() <= before
 
 
@@ -167,8 +176,7 @@ async def test_the_changes_can_be_read_after_the_sandbox_is_gone(opened, sh):
         gone = os.stat("a.txt", dir_fd=layer.upper_fd, follow_symlinks=False)
         assert names == ["a.txt", "made", "sub"]
         assert stat.S_ISCHR(gone.st_mode)
-    with open(os.open("made", os.O_RDONLY, dir_fd=layer.upper_fd)) as made:
-        assert made.read() == "new\n"
+    assert content("made", layer.upper_fd) == "new\n"
 
 
 async def test_the_copy_strategy_keeps_the_same_promises(opened, sh, workspace):
@@ -250,7 +258,7 @@ async def test_cancelling_the_start_leaves_nothing(opened):
     for delay in (0, 0.001, 0.01, 0.02, 0.04):
         with anyio.move_on_after(delay):
             async with opened():
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
 
     assert alive(processes_below(os.getpid()) - before) == set()
 

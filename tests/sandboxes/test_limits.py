@@ -1,4 +1,4 @@
-"""Every limit has a command that reaches it; afterwards nothing of the command is alive and the next call works."""
+"""Every limit has a command that reaches it; then nothing of it is alive and the next call works."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def assert_only_the_guest_lives(sandbox):
         ),
         (
             "memory",
-            "python3 -c 'import mmap,time; m=mmap.mmap(-1,200<<20); m.write(b\"x\"*(200<<20)); time.sleep(60)'",
+            "python3 -c 'import mmap,time; m=mmap.mmap(-1,200<<20); m.write(b\"x\"*len(m)); time.sleep(60)'",
             {},
         ),
         ("disk", "cat /dev/zero | split -b 1M -", {}),

@@ -33,15 +33,18 @@ async def main():
     async def run(script, timeout=10.0):
         return await sandbox.exec(ExecRequest(argv=("sh", "-c", script), timeout_seconds=timeout))
 
+    async def output(script):
+        return (await run(script)).output.decode()
+
     async with open_sandbox(spec) as sandbox:
-        said["mine"] = (await run("cat a.txt hidden; id -u; python --version >/dev/null && echo python")).output.decode()
+        said["mine"] = await output("cat a.txt hidden; id -u; python --version >/dev/null && echo python")
         await sandbox.write_file("new/f", b"x")
         said["wall"] = (await run("sleep 9", 0.3)).limit
         said["memory"] = (await run("python3 -c 'x=b\\"x\\"*(300<<20); import time; time.sleep(9)'")).limit
         said["pids"] = (await run("for i in $(seq 99); do sleep 9 & done; wait")).limit
         said["disk"] = (await run("head -c 9M /dev/zero > big")).limit
-        said["secrets"] = (await run("cat /proc/*/environ 2>/dev/null | tr '\\\\0' '\\\\n' | grep -c CANARY")).output.decode()
-        said["sys"] = (await run("echo x 2>/dev/null > /proc/sys/kernel/core_pattern && echo open")).output.decode()
+        said["secrets"] = await output("cat /proc/*/environ 2>/dev/null | grep -ac CANARY")
+        said["sys"] = await output("echo x 2>/dev/null > /proc/sys/kernel/core_pattern && echo open")
         said["missing"] = [c.name for c in sandbox.controls if c.state == "missing"]
         said["seen"] = sum(c.state == "observed" for c in sandbox.controls)
         layer = sandbox.layer
