@@ -324,3 +324,34 @@ async def test_plain_code_has_the_same_run(place, remit):
     assert outcome.output == "hello\n"
     assert result.verdict.outcome == "pass"
     assert sys.modules["executor.sync"]
+
+
+async def test_a_command_that_is_given_up_has_no_effect_afterwards(place, real):
+    async with real() as run:
+        with anyio.move_on_after(0.3):
+            await run.call("terminal", {"command": "sleep 0.8; touch late"})
+        await anyio.sleep(1)
+        listed = await run.call("list_files", {})
+        result = await run.finish()
+
+    assert listed.output == ""
+    assert result.changes.changes == ()
+    assert [record["body"]["status"] for record in place.records("call.ended")] == ["error", "ok"]
+
+
+async def test_a_run_that_ends_under_a_call_records_its_end_first(place, real):
+    outcomes = []
+    async with real() as run:
+
+        async def call():
+            outcomes.append(await run.call("terminal", {"command": "sleep 60"}))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await anyio.sleep(0.3)
+            result = await run.finish()
+
+    assert [outcome.status for outcome in outcomes] == ["error"]
+    kinds = [record["kind"] for record in place.records()]
+    assert kinds.index("call.ended") < kinds.index("workspace.changes")
+    assert result.verdict.outcome == "unproven"

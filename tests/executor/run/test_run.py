@@ -401,3 +401,15 @@ async def test_too_many_covers_are_refused(place, remit):
             pass
 
     assert "1024" in str(refused.value)
+
+
+async def test_a_run_whose_sandbox_cannot_be_had_leaves_nothing(place):
+    from sandboxes.errors import SandboxStartFailed
+
+    place.backend.start_fails = 1
+
+    with pytest.raises(SandboxStartFailed):
+        async with place.run():
+            pass
+
+    assert list(place.store.runs_path.iterdir()) == []
