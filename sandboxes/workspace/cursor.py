@@ -22,7 +22,6 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_C
 
 
 class _Step(NamedTuple):
-    name: bytes
     parent: tuple[int, int]
     locked_mode: int | None
 
@@ -36,6 +35,7 @@ class TreeCursor:
 
     def __init__(self, root_fd: int, *, unlock: int = 0) -> None:
         self._unlock = unlock
+        self._names: list[bytes] = []
         self._steps: list[_Step] = []
         self.fd = os.open(".", _DIRECTORY_FLAGS, dir_fd=root_fd)
 
@@ -51,23 +51,26 @@ class TreeCursor:
     @property
     def parts(self) -> tuple[bytes, ...]:
         """The names that lead from the root to here."""
-        return tuple(step.name for step in self._steps)
+        return tuple(self._names)
 
     def enter(self, name: bytes) -> None:
         """Go down into a directory; OSError when there is none of that name, or a link."""
         locked_mode = _unlocked(self.fd, name, self._unlock) if self._unlock else None
         child = open_directory(self.fd, name)
-        self._steps.append(_Step(name, _identity(self.fd), locked_mode))
+        self._steps.append(_Step(_identity(self.fd), locked_mode))
+        self._names.append(name)
         os.close(self.fd)
         self.fd = child
 
     def leave(self) -> None:
         """Go up to the directory that this one was entered from."""
-        name, expected, locked_mode = self._steps[-1]
+        name = self._names[-1]
+        expected, locked_mode = self._steps[-1]
         parent = os.open("..", _DIRECTORY_FLAGS, dir_fd=self.fd)
         if _identity(parent) != expected:
             os.close(parent)
             raise LayerUnreadable(f"directory {name!r} was moved while it was read")
+        self._names.pop()
         self._steps.pop()
         os.close(self.fd)
         self.fd = parent
@@ -79,11 +82,7 @@ class TreeCursor:
 
         On OSError the cursor stands at the deepest directory that it could reach.
         """
-        shared = 0
-        for step, part in zip(self._steps, parts, strict=False):
-            if step.name != part:
-                break
-            shared += 1
+        shared = _shared(self._names, list(parts))
         while len(self._steps) > shared:
             self.leave()
         for part in parts[shared:]:
@@ -150,6 +149,18 @@ def set_mode(directory_fd: int, name: bytes, mode: int) -> None:
         os.chmod(f"/proc/self/fd/{pinned}", mode)
     finally:
         os.close(pinned)
+
+
+def _shared(names: list[bytes], parts: list[bytes]) -> int:
+    """Count the leading names that two paths share, by halves: deep trees compare long ones often."""
+    low, high = 0, min(len(names), len(parts))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if names[low:middle] == parts[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _open_locked(directory_fd: int, name: bytes) -> int:

@@ -10,6 +10,8 @@ from sandboxes.workspace.errors import RestoreFailed
 from sandboxes.workspace.manifest import Manifest
 from sandboxes.workspace.names import escape_name, parts_of
 
+_SHOWN_CHARACTERS = 200
+
 
 async def restore_changes(manifest: Manifest, sandbox: Sandbox) -> None:
     """Make a sandbox's workspace what the run left behind. Kind ``other`` is left out.
@@ -52,4 +54,6 @@ async def _make(manifest: Manifest, sandbox: Sandbox, change: Change) -> None:
 def _expect(change: Change, answer: object, *, tolerate_missing: bool = False) -> None:
     if not isinstance(answer, FileProblem) or (tolerate_missing and answer.kind == "not_found"):
         return
-    raise RestoreFailed(f"{escape_name(change.path)} cannot be restored: {answer.kind}: {answer.detail}")
+    name = escape_name(change.path)
+    shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
+    raise RestoreFailed(f"{shown} cannot be restored: {answer.kind}: {answer.detail}")
