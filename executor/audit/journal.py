@@ -29,7 +29,7 @@ from executor.audit.reader import file_digest
 from executor.audit.resume import Recovered, recover
 from executor.audit.scan import Tail
 from executor.audit.signer import Signer
-from executor.audit.sink import FileSink, Sink, create_locked, open_locked, sync_directory
+from executor.audit.sink import FileSink, Sink, create_locked, open_locked, sync_path
 from executor.audit.writer import LineWriter
 
 Durability = Literal["process", "disk"]
@@ -38,6 +38,7 @@ JOURNAL_NAME = "journal.jsonl"
 DIGEST_KEY_NAME = "digest.key"
 CHECKPOINT_NAME = "checkpoint"
 CHECKPOINT_EVERY = 500
+MAX_BODY_BYTES = 8 * 1024 * 1024
 CLOSING_RESERVE_BYTES = 16 * 1024
 CALL_RESERVE_BYTES = 4 * 1024
 # A record of these kinds promises that more will happen, so it may not use what is held back for the end.
@@ -222,7 +223,7 @@ class Journal:
             JournalUnavailable: It is not in the journal. Of a call that it would have allowed nothing may
             run.
             JournalClosed: The run was closed.
-            RecordRefused: The body holds a float, an integer beyond 53 bits, or is not JSON.
+            RecordRefused: The body holds a float or an integer beyond 53 bits, is not JSON, or is too long.
         """
         appended = self._append(kind, body)
         self._since_checkpoint += 1
@@ -309,7 +310,8 @@ class Journal:
         self.checkpoint()
         if self.durability == "disk":
             self._writer.sync()
-            sync_directory(self.directory)
+            for path in (self.fingerprints.key_path, self.directory, self.directory.parent):
+                sync_path(path)
 
     def _append(self, kind: str, body: Mapping[str, JsonValue]) -> Appended:
         if self._closed:
@@ -351,6 +353,8 @@ class Journal:
             f'"kind":"{kind}","prev":"{tail.head}","run":{self._run_json},'
             f'"seq":{tail.tree.size},"ts":"{label}Z","v":1}}\n'
         )
+        if len(encoded) > MAX_BODY_BYTES:
+            raise RecordRefused(f"a {kind} record of {len(encoded)} bytes; {MAX_BODY_BYTES} are the most")
         return b'{"body":%b,"elapsed_us":%d,%b%b' % (encoded, elapsed_us, mark, head.encode())
 
     def _account(self, kind: str, body: Mapping[str, JsonValue]) -> None:

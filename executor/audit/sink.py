@@ -111,13 +111,13 @@ def open_locked(path: Path) -> int:
     return _locked(fd, path)
 
 
-def sync_directory(directory: Path) -> None:
-    """Return when the names in a directory are on the disk.
+def sync_path(path: Path) -> None:
+    """Return when a file, or the names in a directory, are on the disk.
 
     Raises:
         OSError: The disk did not take them.
     """
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -102,7 +102,9 @@ def test_a_backslash_in_ordinary_text_is_left_alone(journal):
     assert list(read_records(journal.path))[-1].body["detail"] == "a\\xe9"
 
 
-@pytest.mark.parametrize("value", [1.5, 2**53, b"bytes", {1: 2}])
+@pytest.mark.parametrize(
+    "value", [1.5, 2**53, b"bytes", {1: 2}, {1: "\udcff"}, "x" * 9_000_000], ids=lambda value: repr(value)[:8]
+)
 def test_a_body_that_has_no_canonical_form_is_refused_and_nothing_is_written(journal, value):
     before = journal.path.read_bytes()
 

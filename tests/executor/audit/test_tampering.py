@@ -9,12 +9,21 @@ from pathlib import Path
 import pytest
 
 from executor.audit.canonical import canonical
-from executor.audit.chain import line_hash
+from executor.audit.chain import Tree, line_hash
 from executor.audit.checkpoint import sign_checkpoint
 from executor.audit.journal import Journal
+from executor.audit.receipt import sign, write_receipt
 from executor.audit.signer import Signer
 from executor.audit.verify import verify_journal, verify_receipt
-from tests.executor.audit.making import FakeClock, append_story, decided, open_journal, seal_run
+from tests.executor.audit.making import (
+    FakeClock,
+    append_story,
+    decided,
+    ended,
+    make_statement,
+    open_journal,
+    seal_run,
+)
 
 LINES = 17
 
@@ -237,6 +246,64 @@ def test_records_after_the_sealed_ones_are_found(changed, sealed):
 
     assert first(changed(lines)).seq == LINES
     assert first(changed(lines, receipt=False)).code == "record.after_close"
+
+
+def test_checkpoints_made_anew_by_another_key_are_found_without_a_receipt(changed, sealed):
+    forger, tree, lines = Signer.generate(), Tree(), []
+    for line in sealed.lines:
+        record = json.loads(rechained([*lines, line], len(lines))[-1])
+        if record["kind"] == "checkpoint":
+            forged = sign_checkpoint(forger, origin="remit/journals/run-1", size=tree.size, root=tree.root())
+            record["body"].update(root=forged.root.hex(), text=forged.text)
+        elif record["kind"] == "violation":
+            record["body"]["detail"] = "nothing of note"
+        lines.append(canonical(record) + b"\n")
+        tree.append(lines[-1][:-1])
+
+    problem = first(changed(lines, receipt=False))
+
+    assert (problem.code, problem.seq) == ("checkpoint.signature", 1)
+
+
+def test_a_kept_checkpoint_of_another_key_anchors_nothing(sealed, tmp_path):
+    real = sealed.seal.checkpoint
+    other = sign_checkpoint(Signer.generate(), origin=real.origin, size=real.size, root=real.root)
+    (tmp_path / "kept").write_text(other.text)
+
+    verification = verify_journal(sealed.journal, checkpoints=[tmp_path / "kept"])
+
+    assert first(verification).code == "checkpoint.signature"
+
+
+def test_a_run_gone_on_with_after_its_receipt_is_found_by_the_receipt(tmp_path):
+    signer = Signer.generate()
+    with open_journal(tmp_path, signer=signer) as journal:
+        append_story(journal)
+        seal = journal.seal("suspended")
+    write_receipt(sign(make_statement(seal), signer), tmp_path / "receipt.json")
+    again, _ = Journal.resume(tmp_path, signer=signer, run_id="run-1", clock=FakeClock())
+    with again:
+        again.seal("finished")
+
+    problem = first(verify_journal(again.path, receipt=tmp_path / "receipt.json"))
+
+    assert (problem.code, problem.seq) == ("journal.long", seal.checkpoint.size)
+
+
+def test_elapsed_time_that_goes_back_is_named(tmp_path):
+    clock = FakeClock()
+    with open_journal(tmp_path, clock=clock) as journal:
+        clock.pass_seconds(9)
+        journal.append("call.ended", ended("c-0"))
+        journal.append("call.ended", ended("c-1"))
+        journal.seal("finished")
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    back = canonical({**json.loads(lines[3]), "elapsed_us": 1}) + b"\n"
+    journal.path.write_bytes(b"".join(rechained([*lines[:3], back, *lines[4:]], 3)))
+
+    problem = first(verify_journal(journal.path))
+
+    assert (problem.code, problem.seq) == ("record.elapsed", 3)
 
 
 @pytest.mark.parametrize(
