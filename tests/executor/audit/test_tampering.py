@@ -290,6 +290,22 @@ def test_a_run_gone_on_with_after_its_receipt_is_found_by_the_receipt(tmp_path):
     assert (problem.code, problem.seq) == ("journal.long", seal.checkpoint.size)
 
 
+def test_a_record_that_gives_itself_another_number_is_named(changed, sealed):
+    misnumbered = canonical({**json.loads(sealed.lines[5]), "seq": 99}) + b"\n"
+
+    problem = first(changed([*sealed.lines[:5], misnumbered, *sealed.lines[6:]], receipt=False))
+
+    assert (problem.code, problem.seq) == ("record.seq", 5)
+
+
+def test_a_kept_checkpoint_that_is_none_is_said_so(sealed, tmp_path):
+    (tmp_path / "kept").write_text("nothing of the kind")
+
+    verification = verify_journal(sealed.journal, checkpoints=[tmp_path / "kept"])
+
+    assert first(verification).code == "checkpoint.form"
+
+
 def test_elapsed_time_that_goes_back_is_named(tmp_path):
     clock = FakeClock()
     with open_journal(tmp_path, clock=clock) as journal:
