@@ -12,15 +12,20 @@ import click
 
 from budgets.remit import Remit
 from executor.adapters.mcp_server import serve_stdio
+from executor.audit.errors import RunLocked
 from executor.audit.journal import Durability
 from executor.cli.errors import EXIT_OK, InvocationError
 from executor.cli.load import load_remit, open_store
 from executor.cli.options import durability_option, remit_argument, state_dir_option
+from executor.cli.shelter import sheltered
 from executor.cli.summary import finished_run, unfinished_run
 from executor.cli.text import talk
 from executor.cli.verdict import exit_code, verdict_text
 from executor.run import Run, open_run
 from executor.store import RunStore
+
+_PATIENCE_SECONDS = 5.0
+_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +78,7 @@ def command(
         finish_on_exit=finish_on_exit,
         durability=durability,
     )
-    return anyio.run(_serve, service)
+    return sheltered(lambda: anyio.run(_serve_when_free, service))
 
 
 def _for_task(remit: Remit, task: str | None) -> Remit:
@@ -101,6 +106,18 @@ def _run_to_resume(store: RunStore, remit: Remit, base: Path, *, finish_on_exit:
             hint="give a new attempt another --task, or start it with --new",
         )
     return None
+
+
+async def _serve_when_free(service: Service) -> int:
+    # A client that restarts its server starts the new one while the old one still puts the run away.
+    deadline = anyio.current_time() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return await _serve(service)
+        except RunLocked:
+            if anyio.current_time() > deadline:
+                raise
+        await anyio.sleep(_PAUSE_SECONDS)
 
 
 async def _serve(service: Service) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,8 +57,9 @@ def write(text: str = "") -> None:
 
 
 def talk(text: str = "") -> None:
-    """Write a line of talk to stderr."""
-    sys.stderr.write(text + "\n")
+    """Write a line of talk to stderr, for whoever still listens."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.write(text + "\n")
 
 
 def write_json(value: object) -> None:

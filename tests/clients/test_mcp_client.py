@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
@@ -218,6 +220,23 @@ async def test_a_signal_suspends_the_run_in_good_order(task, number):
     assert journal(task)[-1]["body"]["state"] == "suspended"
 
 
+@pytest.mark.parametrize("how", ["process", "group"])
+async def test_a_client_that_kills_what_it_started_loses_nothing(task, how):
+    server = await Killable.start(task, "2026-07-28")
+    await server.call("write_file", path="a.txt", content="hello\n")
+    if how == "process":
+        server.process.kill()
+    else:
+        os.killpg(server.process.pid, signal.SIGKILL)
+    await server.leave()
+
+    async with Client(task.server()) as client:
+        seen = await client.call_tool("read_file", {"path": "a.txt"})
+
+    assert "hello" in outcome(seen)["output"]
+    assert outcome(seen)["remaining"]["tools"]["write_file"] == 1
+
+
 async def test_finish_on_exit_judges_when_the_client_leaves_and_says_it_on_stderr(task):
     server = await Killable.start(task, "2026-07-28", "--finish-on-exit")
     await server.call("write_file", path="a.txt", content="hello\n")
@@ -294,7 +313,7 @@ async def test_sixty_four_calls_at_once_run_as_often_as_the_budget_says(task):
 
 def start(task, *options):
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(task.argv(*options), env=task.environment(), **pipes)
+    return subprocess.Popen(task.argv(*options), env=task.environment(), start_new_session=True, **pipes)
 
 
 class Killable:
@@ -347,7 +366,9 @@ class Killable:
         return self.process.returncode, rest, talk
 
     def kill(self):
-        self.process.kill()
+        """Kill the server itself, and not only the guard that a client sees."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             pipe.close()
