@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from benchmarks.measure import Figure
 
 COLUMNS = ("what", "measured", "floor", "ratio", "target", "")
+WIDTHS = (42, 18, 30, 10, 16, 0)
 
 
 def as_json(figures: Sequence[Figure], *, quick: bool) -> str:
@@ -19,14 +20,15 @@ def as_json(figures: Sequence[Figure], *, quick: bool) -> str:
     )
 
 
-def as_table(figures: Sequence[Figure]) -> str:
-    """Return a table that reads without colour."""
-    rows = [COLUMNS, *(_row(figure) for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+def heading() -> str:
+    """Return the names of the columns, underlined."""
+    line = _line(COLUMNS)
+    return f"{line}\n{'-' * sum(WIDTHS)}"
+
+
+def as_rows(figures: Sequence[Figure]) -> str:
+    """Return figures as lines under the heading; they read without colour."""
+    return "\n".join(_line(_row(figure)) for figure in figures)
 
 
 def host() -> dict[str, object]:
@@ -39,6 +41,10 @@ def host() -> dict[str, object]:
         "load": [round(value, 2) for value in os.getloadavg()],
         "root": os.geteuid() == 0,
     }
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()
 
 
 def _row(figure: Figure) -> tuple[str, ...]:

@@ -45,17 +45,31 @@ def main() -> int:
         directory = Path(name)
         directory.chmod(0o755)
         place = Place(directory=directory, quick=options.quick, bwrap=stage_bwrap(directory))
-        figures = anyio.run(_measure, options.parts or list(PARTS), place)
-    print(report.as_json(figures, quick=options.quick) if options.json else report.as_table(figures))
+        show = _ignore if options.json else _show
+        if not options.json:
+            print(report.heading())
+        figures = anyio.run(_measure, options.parts or list(PARTS), place, show)
+    if options.json:
+        print(report.as_json(figures, quick=options.quick))
     return 0
 
 
-async def _measure(parts: list[str], place: Place) -> list[Figure]:
+async def _measure(parts: list[str], place: Place, show: Callable[[list[Figure]], None]) -> list[Figure]:
     figures: list[Figure] = []
     for part in parts:
         print(f"measuring {part}", file=sys.stderr)
-        figures += await PARTS[part](place)
+        measured = await PARTS[part](place)
+        show(measured)
+        figures += measured
     return figures
+
+
+def _show(figures: list[Figure]) -> None:
+    print(report.as_rows(figures), flush=True)
+
+
+def _ignore(_: list[Figure]) -> None:
+    """With --json everything is printed at the end."""
 
 
 if __name__ == "__main__":
