@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sandboxes.workspace import apply_changes, changed_paths, export_changes, load_manifest, read_changes
@@ -55,6 +55,13 @@ START = [
 SETUP = st.lists(OPERATION.filter(lambda operation: operation[0] != "mkfifo"), max_size=6).map(START.__add__)
 RUN = st.lists(OPERATION, max_size=12)
 
+# No shrinking: each example mounts an overlay in a process of its own.
+EXAMPLES = settings(
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
 
 def carried_over(original, merged):
     """What applying must give: the merged tree, with the original entry where a FIFO came to lie."""
@@ -65,7 +72,7 @@ def carried_over(original, merged):
     return expected
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(EXAMPLES, max_examples=40)
 @given(setup=SETUP, run=RUN)
 def test_applied_changes_give_the_tree_that_the_run_left(tree_ops, change_tree, strategy, setup, run):
     with tempfile.TemporaryDirectory() as name:
@@ -91,7 +98,7 @@ def test_applied_changes_give_the_tree_that_the_run_left(tree_ops, change_tree, 
         assert changed_paths(layer) == {change.path for change in read_changes(layer)}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(EXAMPLES, max_examples=25)
 @given(setup=SETUP, run=RUN)
 def test_both_strategies_see_the_same_changes(tree_ops, change_tree, overlay_works, setup, run):
     if not overlay_works:

@@ -95,6 +95,8 @@ def rename(root, path, to):
         or (target + b"/").startswith(source + b"/")
     ):
         return
+    if os.path.isdir(source) and any(state[0] == "other" for state in snapshot(source).values()):
+        return
     try:
         os.rename(source, target)
     except OSError as error:
