@@ -45,9 +45,18 @@ class SandboxProcess:
         """Kill the guest, and with it everything inside; bubblewrap follows by itself."""
         if self._process.returncode is not None:
             return
-        pidfd = self._pidfd if self._guest_pidfd is None else self._guest_pidfd
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            if self._guest_pidfd is not None:
+                signal.pidfd_send_signal(self._guest_pidfd, signal.SIGKILL)
+            else:
+                self._kill_group()
+
+    def _kill_group(self) -> None:
+        """Kill bubblewrap and a child that it may just have forked, which does not die with it yet.
+
+        The number is safe: it belongs to bubblewrap until this object has waited for it.
+        """
+        os.killpg(self._process.pid, signal.SIGKILL)
 
     def give_up(self) -> str | None:
         """Kill everything because it cannot be used any more, and return the end of what was printed."""
@@ -67,15 +76,9 @@ class SandboxProcess:
         if self._process.returncode is None:
             self.kill()
             if await self.wait(timeout_seconds=_KILL_SECONDS) is None:
-                self._process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    self._kill_group()
                 await self.wait(timeout_seconds=_KILL_SECONDS)
-        self._close()
-
-    def end_now(self) -> None:
-        """Kill everything and wait, without an event loop."""
-        self.kill()
-        self._process.kill()
-        self._process.wait()
         self._close()
 
     def said(self) -> str:

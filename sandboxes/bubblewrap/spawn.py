@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import socket
 import subprocess
 import threading
@@ -23,6 +24,7 @@ from sandboxes.bubblewrap import mounts
 from sandboxes.bubblewrap.argv import Plan, bwrap_argv
 from sandboxes.bubblewrap.binary import find_binary
 from sandboxes.bubblewrap.image import guest_image
+from sandboxes.bubblewrap.orphans import end_orphans
 from sandboxes.bubblewrap.rootfs import GENERATED_FILES, root_file_system
 from sandboxes.bubblewrap.staging import Staging
 from sandboxes.errors import SandboxStartFailed, SandboxUnavailable
@@ -99,6 +101,8 @@ class Spawner:
         return future
 
     def _work(self) -> None:
+        self._jobs.get()()
+        end_orphans()
         while True:
             self._jobs.get()()
 
@@ -145,7 +149,7 @@ class Spawner:
             plan = _plan(spec, staging, lower, guest.fileno(), inside)
             process = _popen(plan, staging, error_writer)
             ours.callback(process.wait)
-            ours.callback(process.kill)
+            ours.callback(os.killpg, process.pid, signal.SIGKILL)
             pidfd = os.pidfd_open(process.pid)
             ours.pop_all()
         return Spawned(

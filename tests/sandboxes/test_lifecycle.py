@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from sandboxes.base import ExecRequest, ResourceLimits, SandboxSpec
 from sandboxes.bubblewrap import client as client_module
+from sandboxes.bubblewrap import orphans
 from sandboxes.errors import SandboxDied, SandboxError, SandboxUnavailable
 from sandboxes.open import open_bubblewrap, open_sandbox
 
@@ -252,15 +254,47 @@ async def test_a_sandbox_without_a_required_control_is_refused_and_killed(opened
     assert alive(seen["inside"]) == set()
 
 
+def commands_that_name(word):
+    """Return the pids of all processes, orphans too, whose command line holds a word."""
+    found = set()
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                if word.encode() in (path / "cmdline").read_bytes().split(b"\0"):
+                    found.add(int(path.name))
+            except OSError:
+                continue
+    return found
+
+
 async def test_cancelling_the_start_leaves_nothing(opened):
-    before = processes_below(os.getpid())
+    mark = f"/w{secrets.token_hex(8)}"
 
-    for delay in (0, 0.001, 0.01, 0.02, 0.04):
-        with anyio.move_on_after(delay):
-            async with opened():
+    for milliseconds in range(0, 40, 2):
+        with anyio.move_on_after(milliseconds / 1000):
+            async with opened(mount=mark):
                 await anyio.lowlevel.checkpoint()
+    with anyio.move_on_after(5):
+        while alive(commands_that_name(mark)):  # noqa: ASYNC110
+            await anyio.sleep(0.05)
 
-    assert alive(processes_below(os.getpid()) - before) == set()
+    assert alive(commands_that_name(mark)) == set()
+
+
+def test_an_orphan_of_a_broker_killed_in_the_middle_of_a_start_is_ended(workspace, monkeypatch):
+    argv = ["bwrap", "-c", "import time; print('up', flush=True); time.sleep(60)", orphans.START]
+    with subprocess.Popen(argv, executable=sys.executable, stdout=subprocess.PIPE) as stuck:
+        assert stuck.stdout is not None
+        stuck.stdout.readline()
+        orphans.end_orphans()
+        young = stuck.poll()
+        monkeypatch.setattr(orphans, "_OLD_SECONDS", 0.0)
+        old = orphans.end_orphans()
+        status = stuck.wait()
+
+    assert young is None
+    assert old >= 1
+    assert status == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
