@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _CHANNEL_PLACE = 900
 _TICK_MILLISECONDS = 20
+_PARK_MILLISECONDS = 10000
 _FIRST_SIGNAL, _LAST_SIGNAL = 1, 64
 _SCM_RIGHTS = 1
 
@@ -68,8 +69,8 @@ class Guest:
         self._settings: dict[str, Any] = hello["settings"]
         self.workspace = prepare.prepare(self._settings)
         system.keep_capabilities((system.CAP_SYS_PTRACE,))
-        self._park()
-        parked = self._await_parked()
+        self._parked = cells.Cell(self._settings)
+        parked = _await_parked(self._parked)
         ready = {"n": hello["n"], "k": "ready", "strategy": self.workspace.strategy, "init": parked}
         ancillary = [(_socket.SOL_SOCKET, _SCM_RIGHTS, self.workspace.upper.to_bytes(4, sys.byteorder))]
         self._channel.sendmsg([frames.encode_frame(ready)], ancillary)
@@ -166,18 +167,6 @@ class Guest:
     def _park(self) -> None:
         self._parked = cells.Cell(self._settings)
 
-    def _await_parked(self) -> int:
-        """Wait until the first cell has shown that everything a command needs can be had here."""
-        cell = self._parked
-        assert cell is not None
-        watcher = select.poll()
-        watcher.register(cell.status, select.POLLIN)
-        watcher.poll(5000)
-        cell.messages()
-        if not cell.ready:
-            raise OSError(cell.failure or errno.EIO, os.strerror(cell.failure or errno.EIO), "cell")
-        return cell.pid
-
     def _start_command(self, request: dict[str, Any]) -> None:
         cell = self._parked or cells.Cell(self._settings)
         self._parked = None
@@ -252,3 +241,14 @@ class Guest:
             command.check(usages[command.cell.pid], now)
         # At the end of a look, so that looking never takes more than half of the time.
         self._next_check = max(time.monotonic() + (time.monotonic() - now), now + _TICK_MILLISECONDS / 1000)
+
+
+def _await_parked(cell: cells.Cell) -> int:
+    """Wait until the first cell has shown that everything a command needs can be had here."""
+    watcher = select.poll()
+    watcher.register(cell.status, select.POLLIN)
+    watcher.poll(_PARK_MILLISECONDS)
+    cell.messages()
+    if not cell.ready:
+        raise OSError(cell.failure or errno.EIO, os.strerror(cell.failure or errno.EIO), "cell")
+    return cell.pid

@@ -80,10 +80,8 @@ class Output:
 
     def sha256(self) -> str:
         """Return the hexadecimal SHA-256 of all of the output."""
-        if self._digest is None:
-            self._start_digest(fast=False)
-        assert self._digest is not None
-        return self._digest.hexdigest()
+        digest = self._digest or self._start_digest(fast=False)
+        return digest.hexdigest()
 
     def _add_to_digest(self, data: bytes) -> None:
         if self._digest is not None:
@@ -93,8 +91,9 @@ class Output:
             if self.total > _FAST_DIGEST_FROM_BYTES:
                 self._start_digest(fast=True)
 
-    def _start_digest(self, fast: bool) -> None:
-        self._digest = new_sha256(fast)
+    def _start_digest(self, fast: bool) -> Digest:
+        digest = self._digest = new_sha256(fast)
         for piece in self._undigested or ():
-            self._digest.update(piece)
+            digest.update(piece)
         self._undigested = None
+        return digest
