@@ -295,11 +295,12 @@ def fake_open(spec: SandboxSpec) -> AbstractAsyncContextManager[Sandbox]:
 
 
 def _dispose(fd: int, root: Path) -> None:
-    # Whoever lets a sandbox go may be an event loop, which must not wait for a tree to be removed.
-    try:
+    # Whoever lets a sandbox go may be an event loop, which must not wait for a tree to be removed; at the end
+    # of the process there is no loop, and a new thread would not come to its end.
+    if threading.main_thread().is_alive():
         threading.Thread(target=_remove, args=(fd, root)).start()
-    except RuntimeError:
-        _remove(fd, root)
+        return
+    _remove(fd, root)
 
 
 def _remove(fd: int, root: Path) -> None:
