@@ -27,6 +27,11 @@ class Book:
         """How long the run has been open, over all its processes."""
         return self.journal.elapsed_seconds
 
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether ``flush`` has anything to do under this run's policy."""
+        return self.journal.durability == "disk"
+
     def append(self, kind: str, body: Mapping[str, JsonValue]) -> int:
         """Write one record and give its number.
 

@@ -249,8 +249,9 @@ class Broker:
         finally:
             # Also for a cancelled call: what was begun is charged, and its end is in the journal.
             outcome = self._ended(considered, performed, seen, started)
-        with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
-            await self._flushed()
+        if self._book.waits_for_disk:
+            with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
+                await self._flushed()
         return outcome
 
     # Steps 11 and 12. Without an await, so that no cancellation comes between the charge and its record.
@@ -258,7 +259,8 @@ class Broker:
         call = considered.call
         found = [*seen.grown]
         text, output_bytes, cut = self._delivered(performed)
-        performed = replace(performed, truncated=performed.truncated or cut)
+        if cut:
+            performed = replace(performed, truncated=True)
         if performed.status == "denied":
             settled = "released"
             self._ledger = self._ledger.release(call.id)

@@ -23,6 +23,7 @@ class MemoryJournal:
     """Keeps records in a list; can be told to fail."""
 
     run_id = "memory"
+    durability = "disk"
 
     def __init__(self):
         self.records = []
