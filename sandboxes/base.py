@@ -114,8 +114,8 @@ class ExecRequest:
 class ExecResult:
     """How one command ended.
 
-    Exactly one of ``exit_code``, ``signal`` and ``limit`` says it; a limit comes with the signal that enforced it
-    only in ``signal`` being None. ``output`` holds head and tail when ``output_bytes`` is more than was kept.
+    Exactly one of ``exit_code``, ``signal`` and ``limit`` is set and says it; the signal that enforced a limit is
+    not told. ``output`` holds head and tail when ``output_bytes`` is more than was kept.
     """
 
     exit_code: int | None
@@ -191,7 +191,8 @@ class Listing:
 class Layer:
     """Where a run's changes lie: an open directory that outlives the sandbox, over the user's tree.
 
-    With strategy ``overlay`` ``upper_fd`` is the overlay's upper directory; with ``copy`` it is the whole changed copy.
+    With strategy ``overlay`` ``upper_fd`` is the overlay's upper directory, with ``copy`` the whole changed copy. It
+    stays open as long as the sandbox object lives, also after the sandbox was closed.
     """
 
     upper_fd: int
@@ -200,14 +201,17 @@ class Layer:
 
 
 class Sandbox(Protocol):
-    """A disposable container around one workspace. Use as an async context manager; leaving it kills everything inside.
+    """A disposable container around one workspace. An async context manager; leaving it kills everything inside.
 
-    All paths are relative to the workspace, ``/``-separated, already normalised; bytes that are not UTF-8 travel as surrogate escapes.
-    Methods may be called concurrently. Each raises ``SandboxError`` only when the machinery failed.
+    All paths are relative to the workspace, ``/``-separated and already normalised; bytes that are not UTF-8 travel
+    as surrogate escapes. Methods may be called concurrently. Each raises ``SandboxError`` only when the machinery
+    failed.
     """
 
     @property
-    def identity(self) -> SandboxIdentity: ...
+    def identity(self) -> SandboxIdentity:
+        """What this sandbox is made of, for the receipt."""
+        ...
 
     @property
     def controls(self) -> tuple[Control, ...]:
@@ -220,11 +224,15 @@ class Sandbox(Protocol):
         ...
 
     async def exec(self, request: ExecRequest) -> ExecResult:
-        """Run one command to its end; whatever it leaves behind is killed. Failure, signal and limit are results."""
+        """Run one command to its end; what it leaves behind is killed. Failure, signal and limit are results."""
         ...
 
     async def exec_last(self, request: ExecRequest) -> ExecResult:
-        """Run one command and end the sandbox with its exit status, as observed by the host and not as claimed by the guest."""
+        """Run one command and end the sandbox with its exit status, which the host observes itself.
+
+        Raises:
+            SandboxIntegrity: The guest claims another status than the host saw.
+        """
         ...
 
     async def read_file(self, path: str, *, offset: int = 0, max_bytes: int) -> FileContent | FileProblem:
@@ -241,7 +249,7 @@ class Sandbox(Protocol):
         must_not_exist: bool = False,
         expected_sha256: str | None = None,
     ) -> FileWritten | FileProblem:
-        """Put ``data`` in place by a temporary file and a rename; an existing file's mode is kept unless ``mode`` is given.
+        """Put ``data`` in place by a temporary file and a rename; an existing file keeps its mode unless given one.
 
         ``expected_sha256`` refuses with ``changed`` when the file's present content is another.
         """
@@ -259,7 +267,9 @@ class Sandbox(Protocol):
         """Make a symbolic link that holds ``target`` unresolved."""
         ...
 
-    async def list_directory(self, path: str, *, recursive: bool = False, max_entries: int = 1000) -> Listing | FileProblem:
+    async def list_directory(
+        self, path: str, *, recursive: bool = False, max_entries: int = 1000
+    ) -> Listing | FileProblem:
         """List a directory, following no link."""
         ...
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a sandbox itself. A command or file operation that fails is a result, not one of these.
+"""What can go wrong with a sandbox itself. A command or file operation that fails is a result, none of these.
 
 SandboxError
 ├── SandboxUnavailable      this host cannot give what the spec asks for; nothing was started
@@ -49,6 +49,6 @@ class SandboxUnresponsive(SandboxError):
 
 
 class SandboxIntegrity(SandboxError):
-    """A frame that nobody asked for, a bad length, a second answer: the sandbox cannot be believed any more."""
+    """A frame nobody asked for, a bad length, a second answer: the sandbox cannot be believed any more."""
 
     code = "sandbox.integrity"

@@ -21,7 +21,7 @@ SECRET = b"a secret beside the workspace\n"
 MIB = 1024 * 1024
 
 
-class NotConforming(AssertionError):  # noqa: N818
+class NotConforming(AssertionError):
     """A backend does something else than the contract says."""
 
 

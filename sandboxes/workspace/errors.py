@@ -19,21 +19,21 @@ class WorkspaceError(SandboxError):
     code = "sandbox.integrity"
 
 
-class LayerUnreadable(WorkspaceError):  # noqa: N818
+class LayerUnreadable(WorkspaceError):
     """A layer holds something that no backend makes, or moved while it was being read."""
 
 
-class ChangesInvalid(WorkspaceError):  # noqa: N818
+class ChangesInvalid(WorkspaceError):
     """Exported changes are missing, damaged or in no known format."""
 
 
-class ApplyFailed(WorkspaceError):  # noqa: N818
+class ApplyFailed(WorkspaceError):
     """The user's tree could not be written in the middle of an apply."""
 
     code = "sandbox.died"
 
 
-class RestoreFailed(WorkspaceError):  # noqa: N818
+class RestoreFailed(WorkspaceError):
     """A sandbox refused a file operation that would have put a change back."""
 
     code = "sandbox.start"

@@ -41,7 +41,7 @@ _KINDS: dict[int, FileProblemKind] = {
 }
 
 
-class _Stopped(Exception):  # noqa: N818
+class _Stopped(Exception):
     """Carries the answer out of a walk that cannot go on."""
 
     def __init__(self, kind: FileProblemKind, detail: str, target: str | None = None) -> None:

@@ -83,9 +83,9 @@ def test_the_lock_pins_every_package_by_hash_and_names_no_index():
     lock = (ROOT / "requirements-dev.lock").read_text()
 
     entries = re.findall(
-        r"^[a-z0-9][^\s=]*==[^\n]+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.M
+        r"^[a-z0-9][^\s=]*==[^\n]+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE
     )
-    names = re.findall(r"^[a-z0-9][^\s=]*==", lock, re.M)
+    names = re.findall(r"^[a-z0-9][^\s=]*==", lock, re.MULTILINE)
     assert len(entries) == len(names) > 0
     assert "://" not in lock
     assert "--index-url" not in lock

@@ -52,7 +52,7 @@ def test_the_wheel_runs_from_an_environment_of_its_own(wheel, tmp_path):
         [
             sys.executable,
             "-c",
-            "import executor, sys; print(executor.__file__); from executor.cli import main; main(['--version'])",
+            "import executor; print(executor.__file__); from executor.cli import main; main(['--version'])",
         ],
         cwd=tmp_path,
         env={"PYTHONPATH": str(target)},
