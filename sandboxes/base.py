@@ -114,8 +114,8 @@ class ExecRequest:
 class ExecResult:
     """How one command ended.
 
-    Exactly one of ``exit_code``, ``signal`` and ``limit`` is set and says it; the signal that enforced a limit is
-    not told. ``output`` holds head and tail when ``output_bytes`` is more than was kept.
+    Exactly one of ``exit_code``, ``signal`` and ``limit`` is set and says it; the signal that enforced
+    a limit is not told. ``output`` holds head and tail when ``output_bytes`` is more than was kept.
     """
 
     exit_code: int | None
@@ -191,8 +191,8 @@ class Listing:
 class Layer:
     """Where a run's changes lie: an open directory that outlives the sandbox, over the user's tree.
 
-    With strategy ``overlay`` ``upper_fd`` is the overlay's upper directory, with ``copy`` the whole changed copy. It
-    stays open as long as the sandbox object lives, also after the sandbox was closed.
+    With strategy ``overlay`` ``upper_fd`` is the overlay's upper directory, with ``copy`` the whole changed
+    copy. It stays open as long as the sandbox object lives, also after the sandbox was closed.
     """
 
     upper_fd: int
@@ -201,11 +201,11 @@ class Layer:
 
 
 class Sandbox(Protocol):
-    """A disposable container around one workspace. An async context manager; leaving it kills everything inside.
+    """A disposable container around one workspace.
 
-    All paths are relative to the workspace, ``/``-separated and already normalised; bytes that are not UTF-8 travel
-    as surrogate escapes. Methods may be called concurrently. Each raises ``SandboxError`` only when the machinery
-    failed.
+    An async context manager; leaving it kills everything inside. All paths are relative to the workspace,
+    ``/``-separated and already normalised; bytes that are not UTF-8 travel as surrogate escapes. Methods may
+    be called concurrently. Each raises ``SandboxError`` only when the machinery failed.
     """
 
     @property
@@ -224,7 +224,10 @@ class Sandbox(Protocol):
         ...
 
     async def exec(self, request: ExecRequest) -> ExecResult:
-        """Run one command to its end; what it leaves behind is killed. Failure, signal and limit are results."""
+        """Run one command to its end; what it leaves behind is killed.
+
+        Failure, signal and limit are results.
+        """
         ...
 
     async def exec_last(self, request: ExecRequest) -> ExecResult:
@@ -249,9 +252,9 @@ class Sandbox(Protocol):
         must_not_exist: bool = False,
         expected_sha256: str | None = None,
     ) -> FileWritten | FileProblem:
-        """Put ``data`` in place by a temporary file and a rename; an existing file keeps its mode unless given one.
+        """Put ``data`` in place by a temporary file and a rename.
 
-        ``expected_sha256`` refuses with ``changed`` when the file's present content is another.
+        An existing file keeps its mode unless one is given. ``expected_sha256`` refuses with ``changed`` when the file's present content is another.
         """
         ...
 
