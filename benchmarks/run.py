@@ -6,6 +6,7 @@ Nothing is asserted: figures are for people who compare the ratios with the targ
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -41,6 +42,8 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
+    # Trees of many files are not to be left behind by whoever stops this.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="remit-bench-") as name:
         directory = Path(name)
         directory.chmod(0o755)
