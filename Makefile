@@ -1,4 +1,4 @@
-.PHONY: install demo test check bench lock clean
+.PHONY: install demo test soak coverage check bench lock clean
 
 install: ## set up .venv
 	@scripts/install
@@ -8,6 +8,12 @@ demo: install ## run the examples through the broker and show verdict, receipt a
 
 test: install ## run every check and test
 	@scripts/test
+
+soak: install ## run the tests that take minutes: races of 100,000 tries
+	@scripts/test -m soak
+
+coverage: install ## run every test and show which branches none of them takes
+	@scripts/coverage
 
 check: install ## format, lint, types, architecture
 	@scripts/check

@@ -28,7 +28,7 @@ class Problem:
         return f"{place}{self.message}{seen}{hint}"
 
 
-class RemitInvalid(Exception):  # noqa: N818
+class RemitInvalid(Exception):
     """A remit that is refused, with every problem found and not only the first."""
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:

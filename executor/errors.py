@@ -23,13 +23,13 @@ class ExecutorError(Exception):
         self.hint = hint
 
 
-class RemitUnenforceable(ExecutorError):  # noqa: N818 - a state, named as one
+class RemitUnenforceable(ExecutorError):
     """The remit asks for what cannot be enforced here."""
 
 
-class RunClosed(ExecutorError):  # noqa: N818
+class RunClosed(ExecutorError):
     """The run takes no more calls."""
 
 
-class RunNotResumable(ExecutorError):  # noqa: N818
+class RunNotResumable(ExecutorError):
     """The run cannot be gone on with."""

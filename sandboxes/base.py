@@ -254,8 +254,8 @@ class Sandbox(Protocol):
     ) -> FileWritten | FileProblem:
         """Put ``data`` in place by a temporary file and a rename.
 
-        An existing file keeps its mode unless one is given. ``expected_sha256`` refuses with ``changed`` when the
-        file's present content is another.
+        An existing file keeps its mode unless one is given. ``expected_sha256`` refuses with ``changed`` when
+        the file's present content is another.
         """
         ...
 

@@ -34,37 +34,37 @@ class JournalError(AuditError):
     """The journal could not do what was asked."""
 
 
-class JournalUnavailable(JournalError):  # noqa: N818
+class JournalUnavailable(JournalError):
     """A record is not in the journal, or may not outlive a crash. Deny what depends on it."""
 
     code = "audit.unavailable"
 
 
-class JournalLocked(JournalError):  # noqa: N818
+class JournalLocked(JournalError):
     """Another process holds the journal's lock."""
 
 
-class JournalExists(JournalError):  # noqa: N818
+class JournalExists(JournalError):
     """There is a journal in this directory already."""
 
 
-class JournalDamaged(JournalError):  # noqa: N818
+class JournalDamaged(JournalError):
     """What is on disk is not what was written; continuing would sign over it."""
 
     code = "journal.broken"
 
 
-class JournalClosed(JournalError):  # noqa: N818
+class JournalClosed(JournalError):
     """Nothing can follow the record that closed this journal."""
 
     code = "run.closed"
 
 
-class RecordRefused(AuditError):  # noqa: N818
+class RecordRefused(AuditError):
     """A value has no canonical form here: a float, an integer of 2^53 or more, a lone surrogate."""
 
 
-class KeyRefused(AuditError):  # noqa: N818
+class KeyRefused(AuditError):
     """A key file is missing, open to others, or not an Ed25519 key."""
 
 
@@ -72,17 +72,17 @@ class StoreError(AuditError):
     """The place where runs are kept could not do what was asked."""
 
 
-class StoreRefused(StoreError):  # noqa: N818
+class StoreRefused(StoreError):
     """The state directory belongs to somebody else or can be written by others."""
 
 
-class RunNotFound(StoreError):  # noqa: N818
+class RunNotFound(StoreError):
     """No run has this name."""
 
 
-class RunExists(StoreError):  # noqa: N818
+class RunExists(StoreError):
     """A run with this name is there already."""
 
 
-class RunLocked(StoreError):  # noqa: N818
+class RunLocked(StoreError):
     """Another process is working on this run."""

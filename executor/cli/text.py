@@ -39,7 +39,7 @@ def table(
     return "\n".join(_padded(line, widths) for line in lines)
 
 
-class ReaderGone(Exception):  # noqa: N818 - nothing is wrong
+class ReaderGone(Exception):
     """Whoever read our stdout has closed it."""
 
 

@@ -51,7 +51,7 @@ _PATCHED_FILE: Final = re.compile(
 )
 
 
-class NoCounterpart(ValueError):  # noqa: N818 - says what happened, not that something broke
+class NoCounterpart(ValueError):
     """A recorded value means something that our tools cannot do."""
 
 

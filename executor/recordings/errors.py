@@ -7,7 +7,7 @@ from executor.errors import ExecutorError
 _SEEN_CHARACTERS = 120
 
 
-class RecordingInvalid(ExecutorError):  # noqa: N818 - as RemitInvalid
+class RecordingInvalid(ExecutorError):
     """A file that is not a recording, or not one that can be read to its end.
 
     Attributes:

@@ -19,7 +19,7 @@ _SERVER_PROFILE: Final = "mcp:"
 _SHOWN_CHARACTERS: Final = 200
 
 
-class MapInvalid(ExecutorError):  # noqa: N818 - as RemitInvalid
+class MapInvalid(ExecutorError):
     """A ``--map`` or ``--profile`` that says nothing usable; ``hint`` shows one that would."""
 
 

@@ -12,7 +12,7 @@ from sandboxes.guest import paths
 
 pytestmark = pytest.mark.anyio
 
-TRIES = [300, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+TRIES = [300, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 SECRET = b"CANARY-OUTSIDE"
 
 # "d" and "f" are by turns honest and links to /tmp/outside, where the attacker's bait lies.
