@@ -254,6 +254,7 @@ class BubblewrapSandbox:
                 "machine": platform.machine(),
                 "interpreter": root_file_system().interpreter,
                 "host_uid": str(spawned.uid),
+                "lower": spawned.lower,
             },
         )
 

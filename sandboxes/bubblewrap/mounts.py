@@ -21,6 +21,7 @@ _MOUNT_ATTR_NOSUID_NODEV = 6
 _MOUNT_ATTR_IDMAP = 0x00100000
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000
 _MS_NOSUID_NODEV = 6
+_MS_REMOUNT_BIND_RDONLY = 32 | 4096 | 1
 _MNT_DETACH = 2
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _PR_SET_PDEATHSIG = 1
@@ -70,9 +71,9 @@ def mount_tmpfs(place: str, options: str) -> None:
     )
 
 
-def clone_tree(source: str) -> int:
-    """Return a detached copy of the mounts at and below a directory, as a descriptor."""
-    flags = _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC
+def clone_tree(source: str, *, recursive: bool = True) -> int:
+    """Return a detached copy of the mounts at and below a directory, or of the first alone."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
     return _check(_libc.syscall(_NR_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags), f"open_tree {source}")
 
 
@@ -92,6 +93,12 @@ def attach_tree(tree: int, place: str) -> None:
     """Attach a detached tree at a directory."""
     arguments = (tree, b"", _AT_FDCWD, os.fsencode(place), _MOVE_MOUNT_F_EMPTY_PATH)
     _check(_libc.syscall(_NR_MOVE_MOUNT, *arguments), f"move_mount {place}")
+
+
+def make_read_only(place: str) -> None:
+    """Let nothing be written through a mount any more."""
+    flags = ctypes.c_ulong(_MS_REMOUNT_BIND_RDONLY | _MS_NOSUID_NODEV)
+    _check(_libc.mount(None, os.fsencode(place), None, flags, None), f"remount {place}")
 
 
 def detach(place: str) -> None:

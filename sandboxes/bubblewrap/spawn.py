@@ -26,7 +26,7 @@ from sandboxes.bubblewrap.binary import find_binary
 from sandboxes.bubblewrap.image import guest_image
 from sandboxes.bubblewrap.orphans import end_orphans
 from sandboxes.bubblewrap.rootfs import GENERATED_FILES, root_file_system
-from sandboxes.bubblewrap.staging import Staging
+from sandboxes.bubblewrap.staging import Lower, StagedTree, Staging
 from sandboxes.errors import SandboxStartFailed, SandboxUnavailable
 
 Answer = TypeVar("Answer")
@@ -48,6 +48,7 @@ class Spawned:
         channel: The host's end of the guest's channel.
         errors: What bubblewrap and the guest print, untrusted; not blocking.
         staged: The staged tree to release once the guest has mounted it.
+        lower: How the user's tree is shown to it.
         uid: The host uid that everything inside has.
     """
 
@@ -56,6 +57,7 @@ class Spawned:
     channel: socket.socket
     errors: int
     staged: str | None
+    lower: Lower
     uid: int
     key_ring: bool
 
@@ -112,10 +114,11 @@ class Spawner:
         staging = self._staging_if_root()
         with ExitStack() as undo:
             workspace = os.path.realpath(spec.workspace)
-            lower = workspace if staging is None else staging.tree(workspace)
+            tree = StagedTree(place=workspace, lower="direct")
             if staging is not None:
-                undo.callback(staging.release, lower)
-            started = self._spawn(spec, staging, lower)
+                tree = staging.tree(workspace)
+                undo.callback(staging.release, tree.place)
+            started = self._spawn(spec, staging, tree)
             undo.pop_all()
         return started
 
@@ -136,7 +139,7 @@ class Spawner:
                 ) from error
         return self._staging
 
-    def _spawn(self, spec: SandboxSpec, staging: Staging | None, lower: str) -> Spawned:
+    def _spawn(self, spec: SandboxSpec, staging: Staging | None, tree: StagedTree) -> Spawned:
         with ExitStack() as inside, ExitStack() as ours:
             host, guest = _socket_pair()
             inside.callback(guest.close)
@@ -146,7 +149,7 @@ class Spawner:
             ours.callback(os.close, errors)
             os.set_blocking(errors, False)
             os.set_blocking(error_writer, False)
-            plan = _plan(spec, staging, lower, guest.fileno(), inside)
+            plan = _plan(spec, staging, tree.place, guest.fileno(), inside)
             process = _popen(plan, staging, error_writer)
             ours.callback(process.wait)
             ours.callback(os.killpg, process.pid, signal.SIGKILL)
@@ -157,7 +160,8 @@ class Spawner:
             pidfd=pidfd,
             channel=host,
             errors=errors,
-            staged=lower if staging is not None else None,
+            staged=tree.place if staging is not None else None,
+            lower=tree.lower,
             uid=os.geteuid() if staging is None else staging.uid,
             key_ring=bool(self._key_ring),
         )

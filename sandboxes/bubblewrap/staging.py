@@ -8,21 +8,40 @@ only the spawning thread's mount namespace knows, so nothing is left on the host
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import pwd
 import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from sandboxes.bubblewrap import mounts
+from sandboxes.bubblewrap import copying, mounts
 from sandboxes.bubblewrap.binary import Binary
 from sandboxes.bubblewrap.rootfs import is_below
 from sandboxes.errors import SandboxUnavailable
+from sandboxes.workspace.errors import LayerUnreadable
 
 SANDBOX_UIDS = range(64200, 64300)
 
 _PLACES = ("/srv", "/media", "/mnt", "/opt", "/run", "/var/tmp", "/tmp")  # noqa: S108
 _SIZE_BYTES = 16 * 1024 * 1024
+_EVERYBODY = 0o005
+_HINT = "run as an ordinary user, or move the workspace to ext4, xfs, btrfs or tmpfs"
+# The file system knows no such mounts, or belongs to the user namespace of somebody else.
+_CANNOT_MAP = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS})
+
+Lower = Literal["direct", "id-mapped", "copied"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StagedTree:
+    """Where the unprivileged uid owns the user's tree, and what makes it look so."""
+
+    place: str
+    lower: Lower
 
 
 class Staging:
@@ -35,6 +54,8 @@ class Staging:
         self._trees: dict[str, str] = {}
         self._programs: dict[Path, str] = {}
         mounts.enter_private_mount_namespace()
+        # This thread's alone by now, and what is staged has to be readable for the unprivileged uid.
+        os.umask(0o022)
         self._place = next(place for place in _PLACES if os.path.isdir(place))
         host = mounts.clone_tree("/")
         mounts.mount_tmpfs(self._place, f"size={_SIZE_BYTES},mode=755")
@@ -51,26 +72,85 @@ class Staging:
     def system_tree(self, source: str) -> str:
         """Return a path at which the unprivileged uid can read a tree, as long as the process lives."""
         if source not in self._trees:
-            self._trees[source] = self.tree(source)
+            self._trees[source] = self._system_tree(source)
         return self._trees[source]
 
-    def tree(self, source: str) -> str:
-        """Return where the unprivileged uid owns a tree, read-only; ``release`` that after the start."""
+    def tree(self, source: str) -> StagedTree:
+        """Show the unprivileged uid a tree as its own, read-only; ``release`` its place after the start.
+
+        Raises:
+            SandboxUnavailable: Neither an id-mapped clone nor a copy of it can be had.
+        """
+        try:
+            try:
+                return StagedTree(place=self._cloned(source, mapped=True), lower="id-mapped")
+            except OSError as error:
+                if error.errno not in _CANNOT_MAP:
+                    raise
+                return StagedTree(place=self._copied(source), lower="copied")
+        except (OSError, LayerUnreadable) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise SandboxUnavailable(
+                f"the file system of {source} cannot be shown to an unprivileged uid: {reason}", hint=_HINT
+            ) from error
+
+    def _system_tree(self, source: str) -> str:
+        """Show a tree that is only read: what everybody may read needs no other owner."""
+        try:
+            return self._cloned(source, mapped=True)
+        except OSError as error:
+            if error.errno not in _CANNOT_MAP:
+                raise SandboxUnavailable(f"{source} cannot be staged: {error.strerror}") from error
+        if os.stat(self._outside(source)).st_mode & _EVERYBODY != _EVERYBODY:
+            raise SandboxUnavailable(
+                f"{source} cannot be shown to an unprivileged uid: not everybody may read it",
+                hint=f"chmod o+rx {source}",
+            )
+        try:
+            return self._cloned(source, mapped=False)
+        except OSError as error:
+            raise SandboxUnavailable(f"{source} cannot be staged: {error.strerror}") from error
+
+    def _cloned(self, source: str, *, mapped: bool) -> str:
         outside = self._outside(source)
         status = os.stat(outside)
-        tree = mounts.clone_tree(outside)
-        try:
-            mounts.restrict_tree(tree, identity_map=self._map((status.st_uid, status.st_gid)))
-            place = f"{self._place}/{next(self._numbers)}"
-            os.mkdir(place, 0o755)
+        with ExitStack() as done, ExitStack() as undo:
+            tree = mounts.clone_tree(outside)
+            done.callback(os.close, tree)
+            identity_map = self._map((status.st_uid, status.st_gid)) if mapped else None
+            mounts.restrict_tree(tree, identity_map=identity_map)
+            place = self._new_place(undo)
             mounts.attach_tree(tree, place)
-        except OSError as error:
-            raise SandboxUnavailable(
-                f"the file system of {source} cannot be shown to an unprivileged uid: {error.strerror}",
-                hint="run as an ordinary user, or move the workspace to ext4, xfs, btrfs or tmpfs",
-            ) from error
-        finally:
-            os.close(tree)
+            undo.pop_all()
+        return place
+
+    def _copied(self, source: str) -> str:
+        with ExitStack() as done, ExitStack() as undo:
+            # Without the mounts below it, which an overlay would not show either.
+            tree = mounts.clone_tree(self._outside(source), recursive=False)
+            done.callback(os.close, tree)
+            room = copying.room_here()
+            place = self._new_place(undo)
+            mounts.mount_tmpfs(place, f"size={max(room.size_bytes, 1)},nr_inodes={room.entries + 2},mode=700")
+            undo.callback(mounts.detach, place)
+            target = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            done.callback(os.close, target)
+            try:
+                copying.copy_tree(tree, target, shown_as=self.uid, room=room)
+            except copying.TooLarge:
+                raise SandboxUnavailable(
+                    f"the file system of {source} cannot be shown to an unprivileged uid, and its "
+                    f"{copying.extent_of(tree)} are more than a copy in memory may hold here ({room})",
+                    hint=_HINT,
+                ) from None
+            mounts.make_read_only(place)
+            undo.pop_all()
+        return place
+
+    def _new_place(self, undo: ExitStack) -> str:
+        place = f"{self._place}/{next(self._numbers)}"
+        os.mkdir(place, 0o755)
+        undo.callback(os.rmdir, place)
         return place
 
     def release(self, place: str) -> None:
