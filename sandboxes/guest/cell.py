@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 READY, FAILED, NO_DIRECTORY, NO_EXEC, EXITED = 1, 2, 3, 4, 5
 STATUS = struct.Struct("=BiQQI")
 
+# With an IPC namespace of its own too: the settings of the sandbox's one could be written by every command.
 _NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
 _UID = 1000
 _DATA_SLACK_BYTES = 256 * 1024 * 1024

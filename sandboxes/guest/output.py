@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     class Digest(Protocol):
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # Loading OpenSSL takes milliseconds and a megabyte; it pays for long output only.
 _FAST_DIGEST_FROM_BYTES = 1 << 20
 
+# A module that is not there is looked for anew at every import: once is enough.
+_plain_sha256: Callable[[], Digest] | None = None
+
 
 def new_sha256(fast: bool = False) -> Digest:
     """Return a SHA-256 object without importing hashlib, which loads OpenSSL."""
@@ -29,6 +33,13 @@ def new_sha256(fast: bool = False) -> Digest:
             pass
         else:
             return openssl_sha256()
+    global _plain_sha256
+    if _plain_sha256 is None:
+        _plain_sha256 = _load_plain_sha256()
+    return _plain_sha256()
+
+
+def _load_plain_sha256() -> Callable[[], Digest]:
     try:
         from _sha2 import sha256  # type: ignore[import-not-found]
     except ImportError:
@@ -36,7 +47,7 @@ def new_sha256(fast: bool = False) -> Digest:
             from _sha256 import sha256  # type: ignore[import-not-found]
         except ImportError:
             from hashlib import sha256
-    return sha256()  # type: ignore[no-any-return]
+    return sha256  # type: ignore[no-any-return]
 
 
 class Output:
