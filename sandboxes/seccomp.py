@@ -3,11 +3,12 @@
 The filter is a list of refusals, not of permissions: real tool chains must work unchanged, and
 namespaces, the empty capability sets and no-new-privileges already hold the boundary. What is refused
 widens the kernel's attack surface (namespaces, mounts, bpf, io_uring, keys), reaches other processes
-(ptrace, process_vm_*), escapes the accounting of a limit (memfd, System V memory, affinity) or reaches
-the host past the file system (AF_VSOCK, TIOCSTI).
+(ptrace, process_vm_*), escapes the accounting of a limit (memfd, System V memory, affinity, the buffers of
+sockets) or reaches the host past the file system (AF_VSOCK, TIOCSTI).
 
-Three answers: EPERM where a program must learn that it may not; ENOSYS where programs probe and fall
-back; EAFNOSUPPORT for a socket family. System calls newer than this list answer ENOSYS, and so do the
+Four answers: EPERM where a program must learn that it may not; ENOSYS where programs probe and fall
+back; EAFNOSUPPORT for a socket family; success without effect for the size of a socket's buffers, which the
+kernel itself cuts without a word. System calls newer than this list answer ENOSYS, and so do the
 x32 ones, whose numbers lie above it. A 32-bit program's system call kills the process.
 
 Cases it gets wrong on purpose: a debugger, `strace`, `unshare` and `memfd_create` do not work inside.
@@ -34,6 +35,7 @@ _NEWEST_KNOWN = 469
 _CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _NETLINK_ROUTE = 0
+_SOL_SOCKET, _SO_SNDBUF, _SO_RCVBUF = 1, 7, 8
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
 _ADDR_NO_RANDOMIZE, _PERSONALITY_QUERY = 0x0040000, 0xFFFFFFFF
 _PRIO_PROCESS, _PRIO_PGRP = 0, 1
@@ -45,6 +47,7 @@ _JUDGED_BY_ARGUMENTS: dict[str, tuple[int | None, int | None]] = {
     "clone": (56, 220),
     "socket": (41, 198),
     "socketpair": (53, 199),
+    "setsockopt": (54, 208),
     "prlimit64": (302, 261),
     "setpriority": (141, 140),
     "ioprio_set": (251, 30),
@@ -190,6 +193,13 @@ def _judges() -> dict[str, list[Instruction]]:
             *allow,
         ],
         "socketpair": [*_require(0, families, errno.EAFNOSUPPORT), *allow],
+        "setsockopt": [
+            _load(1),
+            (_JUMP_EQUAL, 1, 0, _SOL_SOCKET),
+            *allow,
+            *_forbid(2, (_SO_SNDBUF, _SO_RCVBUF), 0),
+            *allow,
+        ],
         "prlimit64": [*_unless(0, (0,), _require_null(2, errno.EPERM)), *allow],
         "setpriority": [
             *_require(0, (_PRIO_PROCESS, _PRIO_PGRP), errno.EPERM),

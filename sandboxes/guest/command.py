@@ -112,11 +112,9 @@ class Command:
             self.stop("pids")
         if usage.cpu_seconds >= settings["cpu_seconds"]:
             self.stop("cpu")
-        used = usage.resident_bytes
+        used = watch.held_bytes(usage, settings["memory_bytes"])
         if used > settings["memory_bytes"]:
-            used = watch.proportional_bytes(usage.pids)
-            if used > settings["memory_bytes"]:
-                self.stop("memory")
+            self.stop("memory")
         self._peak_bytes = max(self._peak_bytes, used)
         self._was_full = self._full_place(only_new=True) or self._was_full
 

@@ -10,6 +10,31 @@ from sandboxes.base import ExecRequest, ResourceLimits
 
 pytestmark = pytest.mark.anyio
 
+FILL_SOCKETS = """python3 -c '
+import socket, time
+held = []
+for _ in range(480):
+    held.append(socket.socketpair())
+    for end in held[-1]:
+        end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
+        try:
+            while end.send(bytes(32768)):
+                pass
+        except BlockingIOError:
+            continue
+time.sleep(60)
+'"""
+FILL_PAGE_TABLES = """python3 -c '
+import mmap, time
+size = 96 << 30
+held = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
+held.madvise(mmap.MADV_NOHUGEPAGE)
+for place in range(0, size, 2 << 20):
+    held[place]
+time.sleep(60)
+'"""
+
 MIB = 1024 * 1024
 TIGHT = ResourceLimits(
     memory_bytes=128 * MIB,
@@ -52,6 +77,8 @@ async def assert_only_the_guest_lives(sandbox):
             "python3 -c 'import mmap,time; m=mmap.mmap(-1,200<<20); m.write(b\"x\"*len(m)); time.sleep(60)'",
             {},
         ),
+        ("memory", FILL_SOCKETS, {}),
+        ("memory", FILL_PAGE_TABLES, {}),
         ("disk", "cat /dev/zero | split -b 1M -", {}),
         ("disk", "cat /dev/zero > /tmp/full", {"file_bytes": 64 * MIB}),
         ("disk", "head -c 64M /dev/zero > /dev/shm/full", {"file_bytes": 64 * MIB}),
