@@ -1,8 +1,8 @@
-"""Put a run's changes into the user's tree, unless the user changed the same files while the run was open.
+"""Put a run's changes into the user's tree, unless the user touched the same files since the run was opened.
 
 What a change replaces is known from the end of the run, not from its start: an edit made in between would
 look as if the run had seen it. The file's change time tells. Wrong cases: edits within the clock's grain of
-the opening (some milliseconds) are missed, a chmod alone counts as an edit.
+the opening (some milliseconds) are missed; a chmod or writing the same content again counts as an edit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _edited(manifest: Manifest, tree: Path, opened_us: int) -> Iterator[Conflict
             or (_is_done(tree / change.path, seen, change))
         ):
             continue
-        yield Conflict(path=escape_name(change.path), detail="was changed while the run was open")
+        yield Conflict(path=escape_name(change.path), detail="was touched since the run was opened")
 
 
 def _seen(path: Path) -> os.stat_result | None:

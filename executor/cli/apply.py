@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from executor.cli.changes import load_changes, require_finished, require_receipted
+from executor.cli.changes import load_changes, opened_microseconds, require_finished, require_receipted
 from executor.cli.errors import EXIT_FAIL, EXIT_OK
 from executor.cli.load import open_run_directory
 from executor.cli.options import chosen_run_argument, json_option, state_dir_option
 from executor.cli.text import plural, talk, visible, write, write_json
-from sandboxes.workspace.apply import ApplyReport, apply_changes
+from executor.commit import commit
+from sandboxes.workspace.apply import ApplyReport
 from sandboxes.workspace.names import escape_name
 
 
@@ -34,7 +35,7 @@ def command(run_id: str, state_dir: Path | None, as_json: bool) -> int:
         if summary.verdict != "pass":
             talk(f"note: the verdict on this run is {summary.verdict}")
         tree = Path(summary.workspace)
-        report = apply_changes(manifest, tree)
+        report = commit(manifest, tree, opened_us=opened_microseconds(directory))
     if as_json:
         write_json(_plain(directory.run_id, tree, report))
     else:

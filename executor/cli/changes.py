@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from executor.audit.errors import JournalDamaged
+from executor.audit.reader import read_records
 from executor.audit.receipt import read_receipt
 from executor.cli.errors import CommandError, InvocationError
 from executor.cli.summary import RunSummary, summarise
@@ -40,6 +43,21 @@ def require_finished(directory: RunDirectory) -> RunSummary:
             hint=f"judge it first: remit finish {directory.run_id}",
         )
     return summary
+
+
+def opened_microseconds(directory: RunDirectory) -> int:
+    """Tell when the run was opened, in microseconds since 1970, as its first record has it.
+
+    Raises:
+        CommandError: The record does not say.
+    """
+    try:
+        details = next(read_records(directory.journal_path)).body["details"]
+        if isinstance(details, Mapping) and isinstance(opened := details.get("opened_us"), int):
+            return opened
+    except (StopIteration, KeyError, JournalDamaged) as error:
+        raise CommandError(f"{directory.journal_path}: no first record: {error}") from error
+    raise CommandError(f"{directory.journal_path}: the first record does not say when the run was opened")
 
 
 def require_receipted(manifest: Manifest, receipt: Path) -> None:

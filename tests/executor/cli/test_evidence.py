@@ -137,6 +137,17 @@ def test_apply_writes_nothing_where_the_tree_has_moved_on(finished):
     assert len(list(finished.work.iterdir())) == 2
 
 
+def test_apply_writes_nothing_over_a_file_that_was_touched_since_the_run_was_opened(finished):
+    before = (finished.work / "a.txt").read_text()
+    (finished.work / "a.txt").write_text(before)
+
+    ended = finished("apply", "latest")
+
+    assert ended.code == 1
+    assert "a.txt: was touched since the run was opened" in ended.out
+    assert (finished.work / "a.txt").read_text() == before
+
+
 def test_apply_refuses_changes_that_are_not_the_ones_that_were_judged(finished):
     manifest = finished.run_directory / "changes/manifest.json"
     document = json.loads(manifest.read_text())
