@@ -137,15 +137,16 @@ def test_apply_writes_nothing_where_the_tree_has_moved_on(finished):
     assert len(list(finished.work.iterdir())) == 2
 
 
-def test_apply_writes_nothing_over_a_file_that_was_touched_since_the_run_was_opened(finished):
-    before = (finished.work / "a.txt").read_text()
-    (finished.work / "a.txt").write_text(before)
+def test_apply_writes_nothing_over_a_file_that_was_touched_since_the_run_was_opened(project):
+    (project.work / "a.txt").write_text("before\n")
+    project("replay", project.remit, project.recording)
+    (project.work / "a.txt").write_text("before\n")
 
-    ended = finished("apply", "latest")
+    ended = project("apply", "latest")
 
     assert ended.code == 1
     assert "a.txt: was touched since the run was opened" in ended.out
-    assert (finished.work / "a.txt").read_text() == before
+    assert (project.work / "a.txt").read_text() == "before\n"
 
 
 def test_apply_refuses_changes_that_are_not_the_ones_that_were_judged(finished):
