@@ -44,10 +44,12 @@ def prepare(settings: dict[str, Any]) -> Workspace:
     strategy = _mount_workspace(mount, settings)
     _mount_empty()
     root = os.open(system.fs_bytes(mount), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for path in settings["hidden"]:
-        _hide(root, path)
-    for path in settings["read_only"]:
+    # A cover shows nothing of the mounts below the place it was taken from, so what hides comes last, and
+    # what lies deeper before what hides the way to it.
+    for path in sorted(settings["read_only"]):
         _make_read_only(root, path)
+    for path in sorted(settings["hidden"], reverse=True):
+        _hide(root, path)
     upper = os.open(STORE + "/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     return Workspace(mount, root, upper, strategy)
 
@@ -130,7 +132,7 @@ def _bind_read_only(source: str, target: int) -> None:
 
 
 def _open_for_cover(root: int, path: str) -> int | None:
-    """Open what is to be covered; a symbolic link cannot be a mount point and stays as it is."""
+    """Open what is to be covered; a symbolic link cannot be a mount point: its target is to be named."""
     descriptor = paths.open_beneath(root, system.fs_bytes(path), os.O_PATH | os.O_NOFOLLOW)
     if paths.is_symlink(descriptor):
         os.close(descriptor)
