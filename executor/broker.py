@@ -26,7 +26,6 @@ from executor.tally import counts_as_violation
 from executor.tools.base import Action, Performed, Tool, failed
 from executor.tools.registry import TOOLS, understand
 from executor.watch import NOTHING_SEEN, Seen
-from executor.workshop import Workshop
 
 _FLUSH_SECONDS: Final = 5.0
 
@@ -53,7 +52,7 @@ class Broker:
         remit: Remit,
         ledger: Ledger,
         book: Book,
-        workshop: Workshop,
+        performer: Performer,
         answers: Answers,
         approver: Approver | None = None,
         approval_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
@@ -71,7 +70,7 @@ class Broker:
         self._stop: Reason | None = None
         self._under_way = 0
         self._idle = anyio.Event()
-        self._performer = Performer(remit=remit, workshop=workshop)
+        self._performer = performer
 
     @property
     def ledger(self) -> Ledger:

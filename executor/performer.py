@@ -25,6 +25,11 @@ class Performer:
         self._workshop = workshop
         self._watch = Watch(self._scope)
 
+    async def take_up(self) -> None:
+        """Let what an earlier process has changed be nothing that a call of this one did."""
+        if self._workshop.layer is not None:
+            await self._watch.start_from(self._workshop.layer)
+
     async def perform(self, tool: Tool, action: Action, *, effects: Effects, left: Remaining) -> Performed:
         """Do it; a failure of the machinery is an outcome of status ``error`` with its code."""
         try:

@@ -26,6 +26,7 @@ from executor.closing import Closing, RunResult
 from executor.errors import RunClosed
 from executor.opening import Opening
 from executor.outcome import ToolOutcome
+from executor.performer import Performer
 from executor.store import RunDirectory, RunStore
 from executor.workshop import SandboxFactory, Workshop
 from sandboxes.base import Sandbox
@@ -195,11 +196,12 @@ async def open_run(
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(partial(shutil.rmtree, directory.path, ignore_errors=True))
             raise
+        performer = Performer(remit=remit, workshop=workshop)
         broker = Broker(
             remit=remit,
             ledger=opened.ledger,
             book=book,
-            workshop=workshop,
+            performer=performer,
             answers=opened.answers,
             approver=approver,
             approval_timeout_seconds=approval_timeout_seconds,
@@ -208,6 +210,8 @@ async def open_run(
         closing = Closing(opened, remit=remit, workshop=workshop, source=source)
         run = Run(broker=broker, book=book, workshop=workshop, closing=closing, directory=directory)
         try:
+            if resume is not None:
+                await performer.take_up()
             yield run
         finally:
             with anyio.move_on_after(_LEAVE_SECONDS, shield=True):

@@ -60,6 +60,14 @@ class Watch:
             self._writers.discard(done)
             done.set()
 
+    async def start_from(self, layer: Layer) -> None:
+        """Take what an earlier process has left for seen: its own calls answered for that."""
+        try:
+            self._known = await _paths(layer)
+        except LayerUnreadable:
+            # The first look will say so.
+            self._known = frozenset()
+
     async def look(self, layer: Layer) -> Seen:
         """Tell what changed since the last look, and what of it the write scope does not cover."""
         try:

@@ -15,6 +15,7 @@ from executor.audit.errors import JournalUnavailable
 from executor.audit.journal import Appended
 from executor.book import Book
 from executor.broker import Broker
+from executor.performer import Performer
 from executor.tally import Tally
 from sandboxes.base import FileWritten
 
@@ -85,7 +86,7 @@ def make_broker():
             remit=contract,
             ledger=Ledger.open(contract.budget, started_seconds=0.0),
             book=Book(journal, Tally()),
-            workshop=workshop,
+            performer=Performer(remit=contract, workshop=workshop),
             answers=Answers(Path("/nonexistent/outcomes")),
             **options,
         )

@@ -311,6 +311,23 @@ async def test_a_change_made_in_an_earlier_life_is_there_in_the_next(place, real
     assert result.verdict.outcome == "pass"
 
 
+async def test_what_grew_in_an_earlier_life_is_no_finding_of_a_later_call(place, real, remit, codes):
+    contract = remit(scope={"write": ["src/**"]})
+
+    async with real(contract) as run:
+        await run.call("terminal", {"command": "mkdir src; echo x | tee src/a > extra"})
+        name = run.id
+    async with real(contract, resume=name) as run:
+        left = run.remaining.violations
+        await run.call("terminal", {"command": "true"})
+        still_left = run.remaining.violations
+        result = await run.finish()
+
+    assert still_left == left
+    assert [record["body"]["call"] for record in place.records("violation")] == ["c-0001"]
+    assert result.verdict.outcome == "mixed"
+
+
 async def test_plain_code_has_the_same_run(place, remit):
     from executor.sync import open_run
 
