@@ -70,9 +70,11 @@ def told(ended: ExecResult) -> Performed:
 
 
 def _observed(ended: ExecResult) -> dict[str, JsonValue]:
+    # Only of output too long to be kept: a bare digest of a short one could be guessed from a shared journal.
+    whole: dict[str, JsonValue] = {"output_sha256": ended.output_sha256} if ended.truncated else {}
     return {
+        **whole,
         "output_bytes": ended.output_bytes,
-        "output_sha256": ended.output_sha256,
         "wall_ms": round(ended.wall_seconds * 1000),
         "cpu_ms": round(ended.cpu_seconds * 1000),
         "peak_memory_bytes": ended.peak_memory_bytes,
