@@ -33,7 +33,7 @@ _NEW_FILE_MODE = 0o644
 _READ_CHUNK_BYTES = 1 << 20
 
 
-class Problem(Exception):  # noqa: N818
+class Problem(Exception):
     """A reason that is not an errno."""
 
     def __init__(self, kind: str, detail: str) -> None:
