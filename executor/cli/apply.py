@@ -8,6 +8,7 @@ import click
 
 from executor.cli.changes import load_changes, opened_microseconds, require_finished, require_receipted
 from executor.cli.errors import EXIT_FAIL, EXIT_OK
+from executor.cli.evidence import store_key
 from executor.cli.load import open_run_directory
 from executor.cli.options import chosen_run_argument, json_option, state_dir_option
 from executor.cli.text import plural, talk, visible, write, write_json
@@ -31,7 +32,7 @@ def command(run_id: str, state_dir: Path | None, as_json: bool) -> int:
     with directory.lock():
         summary = require_finished(directory)
         manifest = load_changes(directory)
-        require_receipted(manifest, directory.receipt_path)
+        require_receipted(manifest, directory, key=store_key(state_dir))
         if summary.verdict != "pass":
             talk(f"note: the verdict on this run is {summary.verdict}")
         tree = Path(summary.workspace)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from executor.audit.errors import JournalDamaged
+from executor.audit.errors import JournalDamaged, KeyRefused
 from executor.audit.reader import read_records
-from executor.audit.receipt import read_receipt
+from executor.audit.verify import verify_receipt
 from executor.cli.errors import CommandError, InvocationError
 from executor.cli.summary import RunSummary, summarise
 from executor.store import RunDirectory
@@ -60,19 +59,26 @@ def opened_microseconds(directory: RunDirectory) -> int:
     raise CommandError(f"{directory.journal_path}: the first record does not say when the run was opened")
 
 
-def require_receipted(manifest: Manifest, receipt: Path) -> None:
-    """Make sure that these are the changes that the receipt was signed over.
+def require_receipted(manifest: Manifest, directory: RunDirectory, *, key: str | None) -> None:
+    """Make sure that these are the changes that the receipt was signed over, and the journal is its own.
 
     Raises:
-        CommandError: They are others.
+        CommandError: They are others, or the receipt does not hold under ``key``.
     """
+    receipt = directory.receipt_path
     try:
-        _, statement = read_receipt(receipt)
-    except (OSError, ValueError) as error:
+        found = verify_receipt(receipt, journal=directory.journal_path, key=key)
+    except (OSError, KeyRefused) as error:
         raise CommandError(
             f"{receipt}: {error}", hint="without a receipt nothing says what was judged"
         ) from error
-    stated = statement.predicate.changes.manifest
+    if found.receipt is None or not found.ok:
+        first = found.problems[0]
+        raise CommandError(
+            f"{receipt}: does not hold: {first.code}: {first.detail}",
+            hint=f"see remit receipt verify {directory.run_id}; nothing was applied",
+        )
+    stated = found.receipt.changes.manifest
     if stated != manifest.digest:
         raise CommandError(
             f"{manifest.directory}: {manifest.digest} is not what the receipt states, {stated}",

@@ -40,8 +40,13 @@ def find_evidence(target: str, *, state_dir: Path | None, key: str | None) -> Ev
     if "/" in target:
         raise InvocationError(f"{target}: no such file or directory")
     directory = open_run_directory(state_dir, target)
+    return _of_directory(directory, key=read_key(key) or store_key(state_dir))
+
+
+def store_key(state_dir: Path | None) -> str | None:
+    """Read the store's own public key, if it has one yet."""
     public = open_store(state_dir).public_key_path
-    return _of_directory(directory, key=read_key(key) or read_key(str(public) if public.exists() else None))
+    return read_key(str(public)) if public.exists() else None
 
 
 def read_key(given: str | None) -> str | None:

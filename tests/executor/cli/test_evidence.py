@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 
@@ -160,6 +161,30 @@ def test_apply_refuses_changes_that_are_not_the_ones_that_were_judged(finished):
     assert ended.code == 5
     assert "not what the receipt states" in ended.err
     assert not (finished.work / "a.txt").exists()
+
+
+def test_apply_refuses_a_receipt_whose_signature_does_not_hold(finished):
+    receipt = finished.run_directory / "receipt.json"
+    envelope = json.loads(receipt.read_text())
+    statement = base64.b64decode(envelope["payload"]).replace(b'"outcome":"mixed"', b'"outcome":"pass"')
+    envelope["payload"] = base64.b64encode(statement).decode()
+    receipt.write_text(json.dumps(envelope))
+
+    ended = finished("apply", "latest")
+
+    assert ended.code == 5
+    assert "receipt.signature" in ended.err
+    assert not (finished.work / "a.txt").exists()
+
+
+def test_apply_refuses_a_journal_that_is_not_the_receipt_s(finished):
+    journal = finished.run_directory / "journal.jsonl"
+    journal.write_text(journal.read_text().replace(str(finished.work), f"{finished.work}2", 1))
+
+    ended = finished("apply", "latest")
+
+    assert ended.code == 5
+    assert "does not hold" in ended.err
 
 
 def test_discarded_changes_are_gone_and_the_evidence_stays(finished):
