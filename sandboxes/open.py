@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from sandboxes.base import Sandbox, SandboxSpec
 from sandboxes.bubblewrap.client import BubblewrapSandbox, Strategy
-from sandboxes.bubblewrap.handshake import MOST_COVERS
+from sandboxes.bubblewrap.handshake import MOST_COVERS, Opener
 from sandboxes.bubblewrap.rootfs import mount_objection
 from sandboxes.errors import SandboxUnavailable
 
@@ -27,9 +27,14 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[Sandbox]:
         yield sandbox
 
 
-def open_bubblewrap(spec: SandboxSpec, *, strategy: Strategy = "auto") -> BubblewrapSandbox:
-    """Return an embedded sandbox to enter, with a chosen way of keeping the changes."""
-    return BubblewrapSandbox(spec, strategy=strategy)
+def open_bubblewrap(
+    spec: SandboxSpec, *, strategy: Strategy = "auto", opener: Opener = "openat2"
+) -> BubblewrapSandbox:
+    """Return an embedded sandbox to enter, with a chosen way of keeping the changes.
+
+    ``opener`` makes file tools open paths as they do on a kernel without openat2.
+    """
+    return BubblewrapSandbox(spec, strategy=strategy, opener=opener)
 
 
 def check_spec(spec: SandboxSpec) -> None:

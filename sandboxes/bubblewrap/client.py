@@ -32,7 +32,7 @@ from sandboxes.base import (
 from sandboxes.bubblewrap.binary import find_binary
 from sandboxes.bubblewrap.channel import Channel
 from sandboxes.bubblewrap.controls import controls, observe
-from sandboxes.bubblewrap.handshake import Started, shake_hands
+from sandboxes.bubblewrap.handshake import Opener, Started, shake_hands
 from sandboxes.bubblewrap.image import guest_image
 from sandboxes.bubblewrap.process import SandboxProcess
 from sandboxes.bubblewrap.rootfs import root_file_system
@@ -53,9 +53,10 @@ Strategy = Literal["auto", "overlay", "copy"]
 class BubblewrapSandbox:
     """One resident guest. ``layer``'s descriptor stays open as long as this object is alive."""
 
-    def __init__(self, spec: SandboxSpec, *, strategy: Strategy = "auto") -> None:
+    def __init__(self, spec: SandboxSpec, *, strategy: Strategy = "auto", opener: Opener = "openat2") -> None:
         self._spec = spec
         self._wanted_strategy: Strategy = strategy
+        self._opener: Opener = opener
         self._process: SandboxProcess | None = None
         self._channel: Channel | None = None
         self._controls: tuple[Control, ...] = ()
@@ -206,7 +207,9 @@ class BubblewrapSandbox:
         spawned = await anyio.to_thread.run_sync(self._spawn)
         process = self._process = SandboxProcess(spawned)
         try:
-            started = await shake_hands(spawned, process, self._spec, strategy=self._wanted_strategy)
+            started = await shake_hands(
+                spawned, process, self._spec, strategy=self._wanted_strategy, opener=self._opener
+            )
         except BaseException:
             spawned.channel.close()
             raise

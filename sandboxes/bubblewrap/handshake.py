@@ -11,7 +11,7 @@ import socket
 import stat
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
@@ -31,6 +31,8 @@ _SHM_BYTES = 16 * 1024 * 1024
 _CREDENTIALS = struct.Struct("3i")
 _turn = itertools.count()
 
+Opener = Literal["openat2", "walk"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Started:
@@ -48,7 +50,7 @@ class Started:
 
 
 async def shake_hands(
-    spawned: Spawned, process: SandboxProcess, spec: SandboxSpec, *, strategy: str
+    spawned: Spawned, process: SandboxProcess, spec: SandboxSpec, *, strategy: str, opener: Opener
 ) -> Started:
     """Give a new guest its settings and wait until it has built the workspace.
 
@@ -64,7 +66,7 @@ async def shake_hands(
     exchange = _Exchange(connection)
     try:
         with anyio.fail_after(_START_SECONDS):
-            await exchange.send(encode_frame({"n": nonce, "settings": _settings(spec, strategy)}))
+            await exchange.send(encode_frame({"n": nonce, "settings": _settings(spec, strategy, opener)}))
             reply = await exchange.receive()
     except TimeoutError:
         exchange.close_descriptors()
@@ -134,11 +136,12 @@ def _judge(reply: dict[str, Any], nonce: bytes, exchange: _Exchange) -> Started:
     return Started(guest_pid=exchange.sender, upper=exchange.descriptors[0], strategy=reply["strategy"])
 
 
-def _settings(spec: SandboxSpec, strategy: str) -> dict[str, Any]:
+def _settings(spec: SandboxSpec, strategy: str, opener: Opener) -> dict[str, Any]:
     limits = spec.limits
     return {
         "mount": spec.mount,
         "strategy": strategy,
+        "opener": opener,
         "hidden": list(spec.hidden),
         "read_only": list(spec.read_only),
         "disk_bytes": limits.disk_bytes,

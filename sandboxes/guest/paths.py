@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _RESOLVE = system.RESOLVE_BENEATH | system.RESOLVE_NO_SYMLINKS | system.RESOLVE_NO_MAGICLINKS
 _COPY_CHUNK_BYTES = 1 << 20
+_PATH_MAX = 4096
 
 openat2_missing = False
 
@@ -91,6 +92,8 @@ def _walk(root: int, path: bytes, flags: int, mode: int) -> int:
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts or path.startswith(b"/"):
         raise OSError(errno.EXDEV, "leaves the directory")
+    if len(path) >= _PATH_MAX:
+        raise OSError(errno.ENAMETOOLONG, "path is too long")
     if not parts:
         return os.open(b".", flags | os.O_CLOEXEC, dir_fd=root)
     directory = os.dup(root)

@@ -38,6 +38,7 @@ class Workspace:
 def prepare(settings: dict[str, Any]) -> Workspace:
     """Mount everything that the settings ask for and return the workspace."""
     mount = settings["mount"]
+    paths.openat2_missing = settings["opener"] == "walk"
     system.unshare_mounts()
     _writable_areas(settings)
     os.makedirs(system.fs_bytes(mount), exist_ok=True)

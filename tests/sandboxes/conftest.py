@@ -20,11 +20,11 @@ def workspace(tmp_path):
 def opened(workspace):
     """Return a function that opens an embedded sandbox over the workspace."""
 
-    def open_it(*, strategy="auto", limits=None, **changes):
+    def open_it(*, strategy="auto", opener="openat2", limits=None, **changes):
         spec = SandboxSpec(
             kind="bubblewrap", workspace=workspace, limits=limits or ResourceLimits(), **changes
         )
-        return open_bubblewrap(spec, strategy=strategy)
+        return open_bubblewrap(spec, strategy=strategy, opener=opener)
 
     return open_it
 
