@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from executor.audit.errors import KeyRefused
+from executor.audit.signer import VerifierKey
 from executor.cli.errors import InvocationError
 from executor.cli.load import LATEST, open_run_directory, open_store
 from executor.store import RunDirectory
@@ -30,7 +32,7 @@ def find_evidence(target: str, *, state_dir: Path | None, key: str | None) -> Ev
     """Find what ``target`` stands for. A run of this store is held against the store's own public key.
 
     Raises:
-        InvocationError: There is no such run or file.
+        InvocationError: There is no such run or file, or ``key`` is not a key.
     """
     path = Path(target)
     if target != LATEST and path.is_dir():
@@ -46,22 +48,32 @@ def find_evidence(target: str, *, state_dir: Path | None, key: str | None) -> Ev
 def store_key(state_dir: Path | None) -> str | None:
     """Read the store's own public key, if it has one yet."""
     public = open_store(state_dir).public_key_path
-    return read_key(str(public)) if public.exists() else None
+    return _key_file(public) if public.exists() else None
 
 
 def read_key(given: str | None) -> str | None:
     """Read a verifier key: the text itself, or a file that holds it.
 
     Raises:
-        InvocationError: The file cannot be read.
+        InvocationError: The file cannot be read, or there is no such key and no such file.
     """
-    if given is None or not Path(given).is_file():
-        return given
+    if given is None:
+        return None
     try:
-        with Path(given).open(encoding="utf-8") as file:
+        text = _key_file(Path(given)) if Path(given).is_file() else given
+        VerifierKey.parse(text)
+    except (KeyRefused, OSError, ValueError) as error:
+        hint = "give the contents or the path of a key.pub: `--key ~/.local/state/remit/key.pub`"
+        raise InvocationError(f"--key: {error}", hint=hint) from error
+    return text
+
+
+def _key_file(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
             return file.read(_MAX_KEY_BYTES).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvocationError(f"{given}: cannot be read as a key: {error}") from error
+        raise InvocationError(f"{path}: cannot be read as a key: {error}") from error
 
 
 def _of_directory(directory: RunDirectory, *, key: str | None) -> Evidence:

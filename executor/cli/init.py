@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import click
 
 from executor.cli.errors import InvocationError
 from executor.cli.text import talk, write
+
+_WRONG_PLACE = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
 
 
 @click.command("init")
@@ -25,6 +36,13 @@ def command(path: Path) -> None:
         raise InvocationError(
             f"{path}: is there already; nothing was written", hint="name another file: remit init other.yaml"
         ) from None
+    except OSError as error:
+        if error.errno not in _WRONG_PLACE:
+            raise
+        raise InvocationError(
+            f"{path}: cannot be written: {error.strerror}",
+            hint="name a file in a directory that is there and is yours: remit init remit.yaml",
+        ) from error
     write(str(path))
     talk(f"next: edit it, then `remit check {path}`")
 

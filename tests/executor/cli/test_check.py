@@ -116,6 +116,17 @@ def test_a_file_that_is_no_text_is_a_usage_error(project):
     assert project("check", project.remit).code == 2
 
 
+@pytest.mark.parametrize("place", ["nope/x.yaml", "file/x.yaml", "x" * 300])
+def test_init_where_nothing_can_be_written_is_wrong_usage(project, tmp_path, place):
+    (tmp_path / "file").touch()
+
+    ended = project("init", str(tmp_path / place))
+
+    assert ended.code == 2
+    assert "cannot be written" in ended.err
+    assert "hint: " in ended.err
+
+
 def test_init_writes_a_remit_that_is_valid_and_never_overwrites(project, monkeypatch):
     monkeypatch.chdir(project.folder)
 

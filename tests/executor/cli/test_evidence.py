@@ -82,6 +82,30 @@ def test_evidence_verifies_for_somebody_who_only_has_the_files_and_the_public_ke
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.parametrize("key", ["garbage", "", "a+b+c", "/nope/key.pub", "x" * 300, "caf\udce9+00+AAAA"])
+@pytest.mark.parametrize("kind", ["log", "receipt"])
+def test_a_key_that_is_none_is_wrong_usage(finished, kind, key):
+    ended = finished(kind, "verify", "--key", key)
+
+    assert ended.code == 2
+    assert ended.err.startswith("error: --key: ")
+    assert "hint: " in ended.err
+
+
+def test_a_file_without_a_key_is_wrong_usage(finished, tmp_path):
+    (tmp_path / "not-a-key").write_bytes(b"\xff")
+
+    assert finished("log", "verify", "--key", str(tmp_path / "not-a-key")).code == 2
+    assert finished("log", "verify", "--key", str(tmp_path)).code == 2
+    assert finished("log", "verify", "--key", str(finished.state / "key.pub")).code == 0
+
+
+def test_a_key_of_the_store_itself_that_is_none_is_no_fault_of_the_usage(finished):
+    (finished.state / "key.pub").write_text("garbage")
+
+    assert finished("log", "verify").code == 5
+
+
 def test_the_first_bad_record_is_named(finished):
     path = finished.run_directory / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
