@@ -13,14 +13,15 @@ OPERATIONS = [
     ["write", ["file"], "new\n", 0o755],
     ["remove", ["tree"]],
     ["remove", ["turns"]],
-    ["mkdir", ["turns"], 0o500],
+    ["mkdir", ["turns"], 0o700],
     ["write", ["turns", "\xff"], "x", 0o644],
+    ["chmod", ["turns"], 0o500],
     ["remove", ["link"]],
     ["symlink", ["link"], "elsewhere"],
     ["remove", ["was-link"]],
     ["write", ["was-link"], "x", 0o644],
-    ["chmod", ["shut"], 0o500],
     ["write", ["shut", "in"], "y", 0o600],
+    ["chmod", ["shut"], 0o500],
 ]
 
 
