@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sandboxes.bubblewrap import copying, mounts
+from sandboxes.bubblewrap import mounts
 from sandboxes.bubblewrap.binary import Binary
 from sandboxes.bubblewrap.rootfs import is_below
-from sandboxes.errors import SandboxUnavailable
-from sandboxes.workspace.errors import LayerUnreadable
+from sandboxes.errors import SandboxError, SandboxUnavailable
 
 SANDBOX_UIDS = range(64200, 64300)
 
@@ -88,7 +87,9 @@ class Staging:
                 if error.errno not in _CANNOT_MAP:
                     raise
                 return StagedTree(place=self._copied(source), lower="copied")
-        except (OSError, LayerUnreadable) as error:
+        except SandboxUnavailable:
+            raise
+        except (OSError, SandboxError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise SandboxUnavailable(
                 f"the file system of {source} cannot be shown to an unprivileged uid: {reason}", hint=_HINT
@@ -125,6 +126,9 @@ class Staging:
         return place
 
     def _copied(self, source: str) -> str:
+        # Rarely needed, and it brings all of the workspace package along.
+        from sandboxes.bubblewrap import copying
+
         with ExitStack() as done, ExitStack() as undo:
             # Without the mounts below it, which an overlay would not show either.
             tree = mounts.clone_tree(self._outside(source), recursive=False)
