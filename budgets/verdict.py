@@ -8,14 +8,16 @@ looked at the artifact.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
 from budgets.contract import Remit
 from budgets.route import RouteEvidence, RouteFinding, findings
+from budgets.spelling import spelled
 
 Outcome = Literal["pass", "mixed", "fail", "unproven"]
 CheckStatus = Literal["passed", "failed", "not_run"]
@@ -25,6 +27,7 @@ EXIT_CODES: Final[Mapping[Outcome, int]] = MappingProxyType({"pass": 0, "fail": 
 EXIT_USAGE: Final = 2
 EXIT_MACHINERY: Final = 5
 
+_MORE: Final = re.compile(r" and (\d+) more\Z")
 _WORST_FIRST: Final[tuple[Outcome, ...]] = ("fail", "unproven", "mixed", "pass")
 _OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
     {
@@ -132,12 +135,13 @@ class Verdict:
 
 def judge(remit: Remit, evidence: Evidence) -> Verdict:
     """Judge a run. The same evidence always gives the same verdict."""
+    tried, seen = _parted(evidence.violations, evidence.growth)
     reasons = [
         *_machinery(evidence),
-        *_violations(evidence),
+        *_violations([*tried, *evidence.overspends]),
         *_route(remit, evidence),
         *_checks(remit, evidence),
-        *_growth(evidence),
+        *_growth(evidence.growth, seen),
     ]
     ranked = sorted(reasons, key=lambda reason: _WORST_FIRST.index(_outcome(remit, reason)))
     outcome = _outcome(remit, ranked[0]) if ranked else "pass"
@@ -169,9 +173,9 @@ def _reason(evidence: Evidence, code: str, detail: str) -> VerdictReason:
     return VerdictReason(code=code, detail=detail, records=evidence.records.get(code, ()))
 
 
-def _violations(evidence: Evidence) -> Iterator[VerdictReason]:
+def _violations(violations: Sequence[Violation]) -> Iterator[VerdictReason]:
     by_code: dict[str, list[Violation]] = {}
-    for violation in (*evidence.violations, *evidence.overspends):
+    for violation in violations:
         by_code.setdefault(violation.code, []).append(violation)
     for code, group in by_code.items():
         judged = code if code in _OUTCOMES else "call.denied"
@@ -204,11 +208,51 @@ def _checks(remit: Remit, evidence: Evidence) -> Iterator[VerdictReason]:
         yield VerdictReason(code="checks.none", detail="the remit declares no checks", records=())
 
 
-def _growth(evidence: Evidence) -> Iterator[VerdictReason]:
+def _growth(growth: Sequence[GrowthFinding], seen: Mapping[str, set[int]]) -> Iterator[VerdictReason]:
     for code in ("growth.protected", "growth.beyond_scope"):
-        found = [finding for finding in evidence.growth if finding.code == code]
+        found = [finding for finding in growth if finding.code == code]
         if found:
             listed = ", ".join(f"{finding.path!a} {finding.change}" for finding in found[:5])
             more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-            records = tuple(sorted({finding.record for finding in found}))
+            records = tuple(sorted({finding.record for finding in found} | seen.get(code, set())))
             yield VerdictReason(code=code, detail=f"{listed}{more}", records=records)
+
+
+def _parted(
+    violations: Sequence[Violation], growth: Sequence[GrowthFinding]
+) -> tuple[list[Violation], dict[str, set[int]]]:
+    """Take out of the violations the growth that is still there at the end; give its records by code.
+
+    A violation lists the paths of one call in its detail, as they are spelled, and counts those it has no
+    room for. The final diff tells the same paths, so only what was undone is left to be told of a violation.
+    """
+    left: list[Violation] = []
+    seen: dict[str, set[int]] = {}
+    for code in {violation.code: None for violation in violations}:
+        group = [violation for violation in violations if violation.code == code]
+        lasting = [spelled(finding.path) for finding in growth if finding.code == code]
+        listed = [_listed(violation.detail) for violation in group]
+        named = {name for names, _ in listed for name in names}
+        unnamed, there = sum(name not in named for name in lasting), set(lasting)
+        all_lasted = sum(more for _, more in listed) == unnamed
+        for violation, (names, more) in zip(group, listed, strict=True):
+            undone = [name for name in names if name not in there]
+            if len(undone) < len(names) or (more and unnamed):
+                seen.setdefault(code, set()).add(violation.record)
+                detail = _undone(undone, 0 if all_lasted else more)
+                left += [replace(violation, detail=detail)] if detail else []
+            else:
+                left.append(violation)
+    return left, seen
+
+
+def _listed(detail: str) -> tuple[list[str], int]:
+    counted = _MORE.search(detail)
+    return _MORE.sub("", detail).split(", "), int(counted[1]) if counted else 0
+
+
+def _undone(names: Sequence[str], more: int) -> str:
+    told = ", ".join(names)
+    if not more:
+        return told
+    return f"{told} and {more} more" if told else f"some of {more} that are not listed"

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from budgets.call import Effects, JsonValue
 from budgets.reasons import Reason
 from budgets.scope import Scope
+from budgets.spelling import spelled
 from sandboxes.base import FileProblem, LimitName, Sandbox
 
 PerformedStatus = Literal["ok", "denied", "error", "limit"]
@@ -138,9 +139,7 @@ def failed(code: str, detail: str, **observed: JsonValue) -> Performed:
 
 def shown(path: str) -> str:
     """Make a path fit for a sentence: printable, one line, bounded."""
-    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-    return text if len(text) <= 200 else f"{text[:120]}...{text[-60:]}"
+    return spelled(path)
 
 
 def _told(problem: FileProblem) -> str:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from budgets.reasons import REGISTRY
 from budgets.route import RouteEvidence
+from budgets.spelling import spelled
 from budgets.verdict import (
     EXIT_CODES,
     EXIT_MACHINERY,
@@ -131,6 +132,74 @@ def test_growth_is_a_failure_where_the_remit_refuses_it():
     refusing = make_remit(scope={"growth": "refuse"}, checks=[{"run": ["python3", "t.py"]}])
 
     assert told(refusing, checks=(PASSED,), growth=(grown(),)) == ("fail", ["growth.beyond_scope"])
+
+
+def growth_told(violations, growth):
+    found = judge(
+        CHECKED, Evidence(chain_intact=True, checks=(PASSED,), violations=violations, growth=growth)
+    )
+    assert found.outcome == ("mixed" if violations or growth else "pass")
+    return [(reason.code.removeprefix("growth."), reason.detail, reason.records) for reason in found.reasons]
+
+
+def seen(detail, record, code="growth.beyond_scope"):
+    return violation(code, record=record, detail=detail)
+
+
+def test_growth_that_lasted_is_told_once_with_the_records_of_both():
+    found = growth_told(
+        (seen("a, b", 4), seen("c", 5), seen(".git/x", 6, "growth.protected")),
+        (grown(path="a"), grown(path="b"), grown(path="c"), grown("growth.protected", path=".git/x")),
+    )
+
+    assert found == [
+        ("protected", "'.git/x' added", (6, 8)),
+        ("beyond_scope", "'a' added, 'b' added, 'c' added", (4, 5, 8)),
+    ]
+
+
+def test_growth_that_was_undone_keeps_its_violation():
+    found = growth_told((seen("a, b", 4), seen("c", 5)), (grown(path="a"),))
+
+    assert found == [
+        ("beyond_scope", "growth.beyond_scope: b, and 1 more", (4, 5)),
+        ("beyond_scope", "'a' added", (4, 8)),
+    ]
+
+
+def test_growth_of_one_code_is_not_taken_for_that_of_another():
+    found = growth_told((seen("a", 4),), (grown("growth.protected", path="a"),))
+
+    assert found == [("beyond_scope", "growth.beyond_scope: a", (4,)), ("protected", "'a' added", (8,))]
+
+
+def test_all_growth_undone_is_told_as_it_was_seen():
+    assert growth_told((seen("a, b and 3 more", 4),), ()) == [
+        ("beyond_scope", "growth.beyond_scope: a, b and 3 more", (4,))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("paths", "left"),
+    [
+        ("abcd", []),
+        ("abc", ["growth.beyond_scope: some of 2 that are not listed"]),
+        ("bcd", ["growth.beyond_scope: a"]),
+        ("bc", ["growth.beyond_scope: a and 2 more"]),
+        ("cd", ["growth.beyond_scope: a, b"]),
+    ],
+)
+def test_growth_that_a_violation_only_counts_is_matched_by_its_number(paths, left):
+    found = growth_told((seen("a, b and 2 more", 4),), tuple(grown(path=path) for path in paths))
+
+    assert [detail for _, detail, _ in found[:-1]] == left
+    assert found[-1][2] == (4, 8)
+
+
+def test_growth_under_an_odd_name_is_told_once():
+    path = f"\x1b[31m\udcff/{'x' * 300}"
+
+    assert len(growth_told((seen(spelled(path), 4),), (grown(path=path),))) == 1
 
 
 def test_a_good_artifact_by_a_broken_rule_is_mixed():
