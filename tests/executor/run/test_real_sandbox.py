@@ -284,7 +284,9 @@ async def test_calls_in_flight_do_not_disturb_each_other(place, real, remit):
         async with anyio.create_task_group() as group:
             for number in range(20):
                 group.start_soon(call, "write_file", {"path": f"out/{number}", "content": "x" * 1000})
-                group.start_soon(call, "terminal", {"command": f"mkdir -p out; echo {number} > out/t{number}"})
+                group.start_soon(
+                    call, "terminal", {"command": f"mkdir -p out; echo {number} > out/t{number}"}
+                )
         result = await run.finish()
 
     assert {outcome.status for outcome in outcomes} == {"ok"}
