@@ -7,6 +7,7 @@ instead of put away. Here every wait is one of the event loop, and a line has a 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -19,7 +20,8 @@ from typing import NamedTuple
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
-from mcp.types import jsonrpc_message_adapter
+
+from executor.adapters.messages import parsed
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 65536
@@ -42,12 +44,12 @@ async def stdio_streams() -> AsyncIterator[Streams]:
     The received stream ends when the client closes our stdin.
     """
     inward, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    to_send, outward = anyio.create_memory_object_stream[SessionMessage](0)
+    to_send, outward = anyio.create_memory_object_stream[SessionMessage | bytes](0)
     with _Claimed(0, os.devnull) as stdin, _Claimed(1, None) as stdout:
         async with anyio.create_task_group() as tasks:
             receiving = anyio.CancelScope()
             sent = anyio.Event()
-            tasks.start_soon(_receive, stdin, inward, receiving)
+            tasks.start_soon(_receive, stdin, inward, to_send.clone(), receiving)
             tasks.start_soon(_send, stdout, outward, receiving, sent)
             try:
                 yield Streams(received, to_send)
@@ -79,19 +81,21 @@ class _Claimed:
 
 
 async def _receive(
-    wire: int, inward: MemoryObjectSendStream[SessionMessage | Exception], receiving: anyio.CancelScope
+    wire: int,
+    inward: MemoryObjectSendStream[SessionMessage | Exception],
+    answers: MemoryObjectSendStream[SessionMessage | bytes],
+    receiving: anyio.CancelScope,
 ) -> None:
-    with receiving:
+    with receiving, answers:
         async with inward:
             async for line in _lines(wire):
-                await inward.send(_parsed(line))
-
-
-def _parsed(line: bytes) -> SessionMessage | Exception:
-    try:
-        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-    except ValueError as error:
-        return error
+                message = parsed(line)
+                if isinstance(message, bytes):
+                    # A client that is gone reads no answer.
+                    with contextlib.suppress(anyio.BrokenResourceError):
+                        await answers.send(message)
+                else:
+                    await inward.send(message)
 
 
 async def _lines(wire: int) -> AsyncIterator[bytes]:
@@ -113,20 +117,25 @@ async def _lines(wire: int) -> AsyncIterator[bytes]:
 
 async def _send(
     wire: int,
-    outward: MemoryObjectReceiveStream[SessionMessage],
+    outward: MemoryObjectReceiveStream[SessionMessage | bytes],
     receiving: anyio.CancelScope,
     sent: anyio.Event,
 ) -> None:
     try:
         async with outward:
             async for message in outward:
-                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-                await _write(wire, text.encode() + b"\n")
+                await _write(wire, _line(message) + b"\n")
     except (BrokenPipeError, ConnectionResetError):
         # The client is gone, and with it whoever would close our stdin.
         receiving.cancel()
     finally:
         sent.set()
+
+
+def _line(message: SessionMessage | bytes) -> bytes:
+    if isinstance(message, bytes):
+        return message
+    return message.message.model_dump_json(by_alias=True, exclude_unset=True).encode()
 
 
 async def _read(wire: int) -> bytes:

@@ -134,3 +134,65 @@ def test_a_client_that_vanishes_ends_the_server():
         server.wait(timeout=30)
 
         assert b"left in good order" in server.stderr.read()
+
+
+def raw(number, arguments=b"{}", name=b'"x"', head=b'"jsonrpc":"2.0","method":"tools/call"', **more):
+    meta = json.dumps(META).encode()
+    params = more.get("params", b'{"name":%s,"arguments":%s,"_meta":%s}' % (name, arguments, meta))
+    return b'{%s,"id":%s,"params":%s}\n' % (head, number, params)
+
+
+def answered(*lines):
+    """Send the lines and a last good call; give the answers until that one's, by id."""
+    with start("asyncio", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        server.stdin.write(b"".join(lines))
+        server.stdin.flush()
+        answers = [json.loads(server.stdout.readline()) for _ in lines]
+        rest, _ = server.communicate(timeout=30)
+    assert rest == b""
+    return answers
+
+
+def test_a_lone_surrogate_in_the_arguments_reaches_the_tool():
+    lines = raw(b"1", rb'{"content":"\ud83d","\ud83d":["\ude00"]}'), call(2, "x")
+
+    assert {answer["id"]: "result" in answer for answer in answered(*lines)} == {1: True, 2: True}
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "code"),
+    [
+        (raw(b"1", name=rb'"\ud83d"'), 1, -32602),
+        (raw(rb'"\ud83d"'), "\ud83d", -32602),
+        (raw(b"1", b'{"a":"\xff"}'), 1, -32602),
+        (raw(b"1", b'{"a":%s}' % (b"[" * 300 + b"]" * 300)), 1, -32602),
+        (raw(b"1", params=b"[1]"), 1, -32602),
+        (raw(b"1", head=b'"method":"tools/call"'), 1, -32600),
+        (raw(b"1", head=b'"jsonrpc":"2.0","method":7'), 1, -32600),
+        (raw(b"1.5"), 1.5, -32600),
+        (raw(b"null"), None, -32600),
+        (raw(b"NaN"), None, -32600),
+        (raw(b"true"), None, -32600),
+        (raw(b"[1]"), None, -32600),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_answered_with_an_error(line, number, code):
+    found = {answer["id"]: answer for answer in answered(line, call(2, "x"))}
+
+    assert found[number]["error"]["code"] == code
+    assert "result" in found[2]
+
+
+def test_what_is_no_request_gets_no_answer():
+    lines = (
+        b'{"jsonrpc":"2.0","method":"notifications/x","id":null}\n',
+        b"nonsense\n",
+        b'{"id":1}\n',
+        b"[1]\n",
+    )
+
+    with start("asyncio", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        server.stdin.write(b"".join(lines) + call(2, "x"))
+        server.stdin.flush()
+        assert json.loads(server.stdout.readline())["id"] == 2
+        assert server.communicate(timeout=30)[0] == b""

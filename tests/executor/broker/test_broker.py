@@ -61,6 +61,15 @@ async def test_an_unknown_tool_is_a_denial_with_a_hint(place, codes):
     assert "read_file" in outcome.reasons[0].detail
 
 
+async def test_a_lone_surrogate_in_the_arguments_is_denied_and_recorded(place, codes):
+    async with place.run() as run:
+        written = await run.call("write_file", {"path": "a", "content": "\ud83d"})
+        unknown = await run.call("read_file", {"path": "a", "\ud83d": [{"\ude00": "\ud83d"}]})
+
+    assert codes(written) == codes(unknown) == ["arguments.invalid"]
+    assert [record["body"]["action"] for record in place.records("call.decided")] == ["deny", "deny"]
+
+
 async def test_every_objection_is_named(place, remit, codes):
     contract = remit(scope={"write": ["out/**"]}, budget={"tools": {}, "written": 1})
 
