@@ -129,7 +129,16 @@ def _file_system_controls(spec: SandboxSpec, sighting: Sighting) -> tuple[Contro
         _mount_control(
             "tmp", "sized tmpfs", temporary, holds=temporary is not None and "size=" in temporary[1]
         ),
+        _covers_control(spec, mounts),
     )
+
+
+def _covers_control(spec: SandboxSpec, mounts: Mapping[str, tuple[str, str]]) -> Control:
+    """Look for a read-only mount on everything to be hidden or protected; a link can carry none."""
+    wanted = [path for path in (*spec.hidden, *spec.read_only) if not (spec.workspace / path).is_symlink()]
+    bare = [path for path in wanted if not _is_read_only(mounts.get(f"{spec.mount}/{path}"))]
+    seen = f"{len(wanted) - len(bare)} paths" + (f", none on {bare[0]!a}" if bare else "")
+    return _control("covers", f"{len(wanted)} paths", seen, holds=not bare)
 
 
 def _mount_control(name: str, configured: str, seen: tuple[str, str] | None, *, holds: bool) -> Control:
@@ -212,7 +221,13 @@ def _mounts(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def _unescape(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+    for code, character in (
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\043", "#"),
+        ("\\134", "\\"),
+    ):
         text = text.replace(code, character)
     return text
 
