@@ -28,7 +28,7 @@ def workspace(tmp_path):
 def bubblewrap():
     report = next(report for report in probe() if report.backend == "bubblewrap")
     if not report.usable:
-        pytest.skip(f"bubblewrap: {report.reason}")
+        pytest.fail(f"bubblewrap: {report.reason}")
 
 
 @BY_NAME
