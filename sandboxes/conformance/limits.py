@@ -78,7 +78,8 @@ _LIMITS: tuple[Callable[[], Check], ...] = (
         shell("trap '' TERM INT HUP; while :; do sleep 1; done", timeout_seconds=0.5),
     ),
     lambda: _check_of("output", "output", _endless("cat /dev/zero")),
-    lambda: _check_of("pids", "pids", _endless("f() { f | f & }; f; sleep 60")),
+    # Children that stay: a bomb whose shells give up at the first refused fork can burn out unseen.
+    lambda: _check_of("pids", "pids", _endless("while :; do sleep 60 & done")),
     lambda: _check_of("memory", "memory", _endless("tail /dev/zero")),
     lambda: _check_of(
         "memory_of_many",
