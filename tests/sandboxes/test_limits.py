@@ -63,7 +63,7 @@ async def assert_only_the_guest_lives(sandbox):
         ("wall", "trap '' HUP TERM INT; while :; do sleep 1; done", {}),
         ("output", "cat /dev/zero", {}),
         ("output", "yes", {}),
-        ("pids", "f() { f | f & }; f; sleep 60", {}),
+        ("pids", "python3 -c 'import os\nwhile 1:\n try: os.fork()\n except OSError: pass'", {}),
         ("pids", "i=0; while [ $i -lt 200 ]; do sleep 60 & i=$((i+1)); done; wait", {}),
         ("memory", "python3 -c 'x=[]\nwhile 1: x.append(bytearray(1<<20))'", {}),
         ("memory", "python3 -c 'import time; x=b\"x\"*(200<<20); time.sleep(60)'", {}),
