@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 
-from sandboxes.guest import cell as cells
-from sandboxes.guest import prepare, watch
+from sandboxes.guest import init, prepare, watch
 from sandboxes.guest.output import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from sandboxes.guest.cell import Cell
 
 _SIGXCPU, _SIGXFSZ = 24, 25
 _READ_BYTES = 256 * 1024
@@ -21,9 +22,7 @@ _PLACES = (prepare.STORE, "/tmp", "/dev/shm")
 class Command:
     """What the guest knows of a command from its start to its reply."""
 
-    def __init__(
-        self, cell: cells.Cell, request: dict[str, Any], settings: dict[str, Any], mount: str
-    ) -> None:
+    def __init__(self, cell: Cell, request: dict[str, Any], settings: dict[str, Any], mount: str) -> None:
         self.cell = cell
         self.nonce: bytes = request["n"]
         self.last: bool = request["o"] == "exec_last"
@@ -49,14 +48,12 @@ class Command:
             "argv": self._request["argv"],
             "environment": self._request["environment"],
             "directory": self._mount if directory == "." else self._mount + "/" + directory,
-            "has_stdin": bool(self._input),
         }
         try:
-            self.cell.start(words)
-        except BrokenPipeError:
+            self.cell.start(words, has_input=bool(self._input))
+        except (BrokenPipeError, ConnectionResetError):
+            # The end of a cell that has just been killed shows on its pidfd.
             pass
-        if not self._input:
-            self.cell.close_input()
 
     @property
     def has_input(self) -> bool:
@@ -90,9 +87,9 @@ class Command:
     def note(self) -> bool:
         """Take in what init and child reported; True once the command has ended and left nothing behind."""
         for kind, value in self.cell.messages():
-            if kind == cells.EXITED:
+            if kind == init.EXITED:
                 self._status = value
-            elif kind in (cells.NO_DIRECTORY, cells.NO_EXEC, cells.FAILED):
+            elif kind in (init.NO_DIRECTORY, init.NO_EXEC, init.FAILED):
                 self._failure = (kind, value)
         return self._status is not None
 
@@ -122,6 +119,7 @@ class Command:
         """Return the reply, once the command has ended or its cell is gone."""
         self.note()
         self._drain()
+        self.cell.close_pipes()
         exit_code, signal = self._ending()
         limit = self._limit_reached(exit_code, signal)
         return {
@@ -156,9 +154,9 @@ class Command:
         return os.WEXITSTATUS(self._status), None
 
     def _explain_failure(self, kind: int, number: int) -> int:
-        what = self._request["argv"][0] if kind == cells.NO_EXEC else self._request["directory"]
+        what = self._request["argv"][0] if kind == init.NO_EXEC else self._request["directory"]
         self._output.add(("%s: %s\n" % (what, os.strerror(number))).encode("utf-8", "surrogateescape"))
-        return 127 if kind == cells.NO_EXEC and number in (2, 20) else 126
+        return 127 if kind == init.NO_EXEC and number in (2, 20) else 126
 
     def _limit_reached(self, exit_code: int | None, signal: int | None) -> str | None:
         if self.limit is not None:

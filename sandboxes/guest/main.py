@@ -10,8 +10,8 @@ import select
 import sys
 import time
 
-from sandboxes.guest import cell as cells
 from sandboxes.guest import files, frames, prepare, system, watch
+from sandboxes.guest.cell import Cell
 from sandboxes.guest.command import Command
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _CHANNEL_PLACE = 900
 _TICK_MILLISECONDS = 20
 _PARK_MILLISECONDS = 10000
+_MOST_PARKED = 4
 _FIRST_SIGNAL, _LAST_SIGNAL = 1, 64
 _SCM_RIGHTS = 1
 
@@ -58,8 +59,8 @@ class Guest:
         self._poll = select.poll()
         self._actions: dict[int, Callable[[], None]] = {}
         self._commands: dict[bytes, Command] = {}
-        self._waiting: list[dict[str, Any]] = []
-        self._parked: cells.Cell | None = None
+        self._running: dict[int, Command] = {}
+        self._parked: list[Cell] = []
         self._next_check = 0.0
         self._park_due = 0.0
 
@@ -69,9 +70,9 @@ class Guest:
         self._settings: dict[str, Any] = hello["settings"]
         self.workspace = prepare.prepare(self._settings)
         system.keep_capabilities((system.CAP_SYS_PTRACE,))
-        self._parked = cells.Cell(self._settings)
-        parked = _await_parked(self._parked)
-        ready = {"n": hello["n"], "k": "ready", "strategy": self.workspace.strategy, "init": parked}
+        parked = self._park()
+        _await_ready(parked)
+        ready = {"n": hello["n"], "k": "ready", "strategy": self.workspace.strategy, "init": parked.pid}
         ancillary = [(_socket.SOL_SOCKET, _SCM_RIGHTS, self.workspace.upper.to_bytes(4, sys.byteorder))]
         self._channel.sendmsg([frames.encode_frame(ready)], ancillary)
         self._channel.setblocking(False)
@@ -88,7 +89,7 @@ class Guest:
             if self._commands:
                 self._check_commands()
             # A short command is not slowed down by the making of the next cell.
-            if self._parked is None and (not self._commands or time.monotonic() >= self._park_due):
+            if not self._parked and (not self._commands or time.monotonic() >= self._park_due):
                 self._park()
 
     def _register(self, descriptor: int, events: int, action: Callable[[], None]) -> None:
@@ -164,19 +165,24 @@ class Guest:
         self._send()
         self._receive()
 
-    def _park(self) -> None:
-        self._parked = cells.Cell(self._settings)
+    def _park(self) -> Cell:
+        cell = self._new_cell()
+        self._parked.append(cell)
+        return cell
+
+    def _new_cell(self) -> Cell:
+        cell = Cell(self._settings)
+        self._register(cell.pidfd, select.POLLIN, lambda: self._notice_end(cell))
+        return cell
 
     def _start_command(self, request: dict[str, Any]) -> None:
-        cell = self._parked or cells.Cell(self._settings)
-        self._parked = None
+        cell = self._parked.pop() if self._parked else self._new_cell()
         command = Command(cell, request, self._settings, self.workspace.mount)
         self._park_due = time.monotonic() + _TICK_MILLISECONDS / 1000
         if not self._commands:
             self._next_check = self._park_due
-        self._commands[command.nonce] = command
+        self._commands[command.nonce] = self._running[cell.pid] = command
         command.start()
-        self._register(cell.pidfd, select.POLLIN, lambda: self._notice_end(command))
         self._register(cell.status, select.POLLIN, lambda: self._note(command))
         self._register(cell.output, select.POLLIN, lambda: self._collect(command))
         if command.has_input:
@@ -196,24 +202,31 @@ class Guest:
         if command.note():
             self._end_command(command)
 
-    def _notice_end(self, command: Command) -> None:
+    def _notice_end(self, cell: Cell) -> None:
         """React to the end of a cell: the last sign of a command that was killed."""
-        if not command.cell.reap():
+        if not cell.reap():
             return
-        if command.nonce in self._commands:
+        command = self._running.get(cell.pid)
+        if command is not None:
             self._end_command(command)
-        self._unregister(command.cell.pidfd)
-        command.cell.close()
+        if cell in self._parked:
+            self._parked.remove(cell)
+        self._unregister(cell.pidfd)
+        cell.close()
 
     def _end_command(self, command: Command) -> None:
         cell = command.cell
         for descriptor in (cell.status, cell.output, cell.input):
             self._unregister(descriptor)
-        del self._commands[command.nonce]
+        del self._commands[command.nonce], self._running[cell.pid]
         reply = command.finish()
         if command.last:
             self._leave(command.nonce, reply)
         self._reply(command.nonce, reply)
+        if cell.reusable and len(self._parked) < _MOST_PARKED:
+            self._parked.append(cell)
+        elif not cell.reaped:
+            cell.kill()
 
     def _leave(self, nonce: bytes, reply: dict[str, Any]) -> None:
         """Send the last reply and end the sandbox with the command's status, for the host to compare."""
@@ -243,7 +256,7 @@ class Guest:
         self._next_check = max(time.monotonic() + (time.monotonic() - now), now + _TICK_MILLISECONDS / 1000)
 
 
-def _await_parked(cell: cells.Cell) -> int:
+def _await_ready(cell: Cell) -> None:
     """Wait until the first cell has shown that everything a command needs can be had here."""
     watcher = select.poll()
     watcher.register(cell.status, select.POLLIN)
@@ -251,4 +264,3 @@ def _await_parked(cell: cells.Cell) -> int:
     cell.messages()
     if not cell.ready:
         raise OSError(cell.failure or errno.EIO, os.strerror(cell.failure or errno.EIO), "cell")
-    return cell.pid
