@@ -7,7 +7,7 @@ kept, and of the calls only those under way.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Self
 
@@ -86,8 +86,10 @@ class Ledger:
             raise LedgerError(
                 f"call {call_id!a} does not fit: {'; '.join(reason.detail for reason in shortages)}"
             )
-        under_way = MappingProxyType({**self.under_way, call_id: cost})
-        return self._next(used=self.used, reserved=self._charged(self.reserved, cost, 1), under_way=under_way)
+        return self._next(
+            reserved=self._charged(self.reserved, cost, 1),
+            under_way=MappingProxyType({**self.under_way, call_id: cost}),
+        )
 
     def settle(self, call_id: str, *, written_bytes: int, output_bytes: int) -> Settlement:
         """Turn what was reserved for a call into what it used, also where that is more than was left.
@@ -98,10 +100,12 @@ class Ledger:
         if written_bytes < 0 or output_bytes < 0:
             raise LedgerError(f"call {call_id!a} cannot have used {written_bytes} and {output_bytes} bytes")
         cost = self._under_way(call_id)
-        used = self._charged(self.used, Cost(tool=cost.tool, written_bytes=written_bytes), 1)
-        used = replace(used, output_bytes=used.output_bytes + output_bytes)
-        released = self.release(call_id)
-        ledger = self._next(used=used, reserved=released.reserved, under_way=released.under_way)
+        taken = Cost(tool=cost.tool, written_bytes=written_bytes)
+        ledger = self._next(
+            used=self._charged(self.used, taken, 1, output_bytes=output_bytes),
+            reserved=self._charged(self.reserved, cost, -1),
+            under_way=self._without(call_id),
+        )
         return Settlement(
             ledger=ledger, overspends=tuple(_overspends(ledger, cost, written_bytes, output_bytes))
         )
@@ -113,13 +117,13 @@ class Ledger:
             LedgerError: The call is not under way.
         """
         cost = self._under_way(call_id)
-        others = {other: its_cost for other, its_cost in self.under_way.items() if other != call_id}
-        reserved = self._charged(self.reserved, cost, -1)
-        return self._next(used=self.used, reserved=reserved, under_way=MappingProxyType(others))
+        return self._next(
+            reserved=self._charged(self.reserved, cost, -1), under_way=self._without(call_id)
+        )
 
     def note_attempt(self) -> Ledger:
         """Count a call that was asked for, whatever becomes of it."""
-        return replace(self, attempts=self.attempts + 1)
+        return self._next(attempts=1)
 
     def note_violations(self, n: int = 1) -> Ledger:
         """Count rules that were broken or tried.
@@ -129,7 +133,7 @@ class Ledger:
         """
         if n < 0:
             raise LedgerError(f"violations are never taken back: {n}")
-        return replace(self, violations=self.violations + n)
+        return self._next(violations=n)
 
     def remaining(self, *, now_seconds: float) -> Remaining:
         """Say what is left, with what is reserved taken off."""
@@ -187,19 +191,34 @@ class Ledger:
             raise LedgerError(f"call {call_id!a} is not under way")
         return cost
 
-    def _next(self, *, used: Usage, reserved: Usage, under_way: Mapping[str, Cost]) -> Ledger:
+    def _without(self, call_id: str) -> Mapping[str, Cost]:
+        if len(self.under_way) == 1:
+            return _NO_CALLS
+        others = {other: cost for other, cost in self.under_way.items() if other != call_id}
+        return MappingProxyType(others)
+
+    def _next(
+        self,
+        *,
+        used: Usage | None = None,
+        reserved: Usage | None = None,
+        under_way: Mapping[str, Cost] | None = None,
+        attempts: int = 0,
+        violations: int = 0,
+    ) -> Ledger:
+        """Give the ledger with these sums in place of its own, and so many more attempts and violations."""
         return Ledger(
             budget=self.budget,
             started_seconds=self.started_seconds,
-            used=used,
-            reserved=reserved,
-            under_way=under_way,
-            attempts=self.attempts,
-            violations=self.violations,
+            used=self.used if used is None else used,
+            reserved=self.reserved if reserved is None else reserved,
+            under_way=self.under_way if under_way is None else under_way,
+            attempts=self.attempts + attempts,
+            violations=self.violations + violations,
             groups_by_tool=self.groups_by_tool,
         )
 
-    def _charged(self, usage: Usage, cost: Cost, calls: int) -> Usage:
+    def _charged(self, usage: Usage, cost: Cost, calls: int, *, output_bytes: int = 0) -> Usage:
         """Add one call to the sums, or with ``calls`` -1 take it off."""
         groups = self.groups_by_tool.get(cost.tool, ())
         return Usage(
@@ -207,7 +226,7 @@ class Ledger:
             groups=_added(usage.groups, groups, calls) if groups else usage.groups,
             calls=usage.calls + calls,
             written_bytes=usage.written_bytes + calls * cost.written_bytes,
-            output_bytes=usage.output_bytes,
+            output_bytes=usage.output_bytes + output_bytes,
         )
 
 

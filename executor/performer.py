@@ -45,15 +45,14 @@ class Performer:
         return await self._watch.look(layer) if tool.runs_command and layer is not None else NOTHING_SEEN
 
     async def _held(self, tool: Tool, action: Action, bench: Bench) -> Performed:
+        failure = None
         try:
-            with anyio.fail_after(min(tool.deadline_seconds, bench.timeout_seconds + _GRACE_SECONDS)):
+            with anyio.move_on_after(min(tool.deadline_seconds, bench.timeout_seconds + _GRACE_SECONDS)):
                 return await action.perform(bench)
-        except TimeoutError:
-            failure = failed("sandbox.unresponsive", f"{tool.name}: no answer, the sandbox was killed")
         except SandboxError as error:
             failure = failed(error.code, str(error))
         await self._workshop.discard(bench.sandbox)
-        return failure
+        return failure or failed("sandbox.unresponsive", f"{tool.name}: no answer, the sandbox was killed")
 
     def _bench(self, sandbox: Sandbox, left: Remaining) -> Bench:
         return Bench(

@@ -1,8 +1,7 @@
 """One byte form for each JSON value (RFC 8785), and a reversible way in for values that have none.
 
 Records hold no floats and no integers of 2^53 or more, so the number rules of RFC 8785 never come into play
-and the standard library's encoder gives its exact bytes; only keys outside ASCII need its UTF-16 order made
-by hand.
+and a plain encoder gives its exact bytes; only keys outside ASCII need its UTF-16 order made by hand.
 """
 
 from __future__ import annotations
@@ -11,7 +10,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
+
+import orjson
 
 from executor.audit.errors import RecordRefused
 
@@ -21,9 +23,6 @@ MAX_INTEGER = 2**53 - 1
 _LONG_TEXT = 4096
 _ESCAPABLE = re.compile(r"[\\\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4}))")
-_sorting = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False
-).encode
 _keeping = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
@@ -35,9 +34,9 @@ def canonical(value: JsonValue) -> bytes:
     """
     try:
         if _is_simple(value):
-            text = _sorting(value)
-            if text.isascii():
-                return text.encode()
+            # What it refuses (a lone surrogate, great depth) is told apart below.
+            with suppress(orjson.JSONEncodeError):
+                return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         return _keeping(_ordered(value)).encode()
     except UnicodeEncodeError as error:
         raise RecordRefused(f"a string holds the lone surrogate {error.object[error.start]!r}") from error
@@ -88,7 +87,7 @@ def digestible(value: JsonValue) -> JsonValue:
 
 
 def _is_simple(value: Any) -> bool:  # noqa: ANN401 (types are what it tests)
-    """Tell whether the sorting encoder gives the exact bytes, up to the order of keys outside ASCII.
+    """Tell whether the fast encoder gives the exact bytes: plain types, small integers, ASCII keys.
 
     Exact types only, tested in place without a call per leaf: this runs for every record that is written.
     """
@@ -101,7 +100,7 @@ def _is_simple(value: Any) -> bool:  # noqa: ANN401 (types are what it tests)
                     return False
             elif leaf is not str and leaf is not bool and member is not None and not _is_simple(member):
                 return False
-            if type(key) is not str:
+            if type(key) is not str or not key.isascii():
                 return False
         return True
     if kind is list or kind is tuple:

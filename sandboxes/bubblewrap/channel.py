@@ -54,18 +54,15 @@ class Channel:
         nonce = secrets.token_bytes(NONCE_BYTES)
         call = self._calls[nonce] = _Call()
         try:
-            with anyio.fail_after(timeout_seconds):
+            with anyio.move_on_after(timeout_seconds):
                 await self._send(encode_frame({**fields, "n": nonce, "o": operation}))
                 return await self._reply(call)
-        except TimeoutError:
-            raise self._break(
-                SandboxUnresponsive(f"no answer to {operation} in {timeout_seconds:.0f} s")
-            ) from None
         except anyio.get_cancelled_exc_class():
             await self._abandon(nonce, call, cancellable=cancellable)
             raise
         finally:
             del self._calls[nonce]
+        raise self._break(SandboxUnresponsive(f"no answer to {operation} in {timeout_seconds:.0f} s"))
 
     def fail(self, error: SandboxError) -> SandboxError:
         """Break the channel for a reason that its user found; returns the error to raise."""

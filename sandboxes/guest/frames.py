@@ -4,9 +4,15 @@ A frame is a big-endian 32-bit length and that many bytes. The payload is one di
 booleans, integers of 64 bits, bytes, text, lists and dictionaries with text keys in ascending order. One
 value has one encoding, nothing is optional, nothing can be executed, and bytes travel as bytes. Text carries
 bytes that are not UTF-8 as surrogate escapes.
+
+A value is one byte for its kind and what follows from that: ``n t f`` nothing, ``i`` 8 bytes of integer,
+``b s`` a 32-bit length and the bytes, ``l`` a 32-bit count and the members, ``d`` a count and for each key its
+length, its bytes and the value. All numbers are big-endian.
 """
 
 from __future__ import annotations
+
+import struct
 
 TYPE_CHECKING = False  # importing typing costs more than this module
 if TYPE_CHECKING:
@@ -18,8 +24,13 @@ MAX_DEPTH = 8
 PREFIX_BYTES = 4
 NONCE_BYTES = 16
 
-_MAX_DIGITS = 20
-_CONSTANTS = {0x6E: None, 0x74: True, 0x66: False}
+_NONE, _TRUE, _FALSE, _INTEGER, _BYTES, _TEXT, _LIST, _DICTIONARY = b"ntfibsld"
+_LENGTH = struct.Struct(">I")
+_KIND_AND_LENGTH = struct.Struct(">BI")
+_KIND_AND_NUMBER = struct.Struct(">Bq")
+_NUMBER = struct.Struct(">q")
+# From here on a slice through a view saves a copy that is worth more than making the view.
+_LONG_BYTES = 4096
 
 
 class FrameError(ValueError):
@@ -55,15 +66,14 @@ def decode_payload(payload: bytes | bytearray) -> dict[str, Any]:
     Raises:
         FrameError: Anything but exactly one canonical encoding of a dictionary.
     """
-    view = memoryview(payload)
-    try:
-        value, end = _decode(view, 0, 0)
-    except (IndexError, UnicodeDecodeError) as error:
-        raise FrameError("truncated or undecodable payload") from error
-    if end != len(view):
-        raise FrameError("%d bytes after the value" % (len(view) - end))
-    if not isinstance(value, dict):
+    if payload[:1] != b"d":
         raise FrameError("payload is no dictionary")
+    try:
+        value, end = _decode_dictionary(payload, 1, 0)
+    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        raise FrameError("truncated or undecodable payload") from error
+    if end != len(payload):
+        raise FrameError("%d bytes after the value" % (len(payload) - end))
     return value
 
 
@@ -108,43 +118,43 @@ class FrameReader:
 
 
 def _encode(value: Any, parts: list[Any], depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise FrameError("nested too deep")
-    if value is None:
+    if isinstance(value, str):
+        raw = _text_bytes(value)
+        parts.append(_KIND_AND_LENGTH.pack(_TEXT, len(raw)))
+        parts.append(raw)
+    elif value is None:
         parts.append(b"n")
     elif value is True:
         parts.append(b"t")
     elif value is False:
         parts.append(b"f")
     elif isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise FrameError("integer does not fit in 64 bits")
-        parts.append(b"i%de" % value)
+        try:
+            parts.append(_KIND_AND_NUMBER.pack(_INTEGER, value))
+        except struct.error as error:
+            raise FrameError("integer does not fit in 64 bits") from error
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        parts.append(b"b%d:" % len(value))
+        parts.append(_KIND_AND_LENGTH.pack(_BYTES, len(value)))
         parts.append(value)
-    elif isinstance(value, str):
-        raw = _text_bytes(value)
-        parts.append(b"s%d:" % len(raw))
-        parts.append(raw)
+    else:
+        _encode_container(value, parts, depth)
+
+
+def _encode_container(value: Any, parts: list[Any], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise FrameError("nested too deep")
+    if isinstance(value, dict):
+        parts.append(_KIND_AND_LENGTH.pack(_DICTIONARY, len(value)))
+        for raw, key in sorted([(_text_bytes(key), key) for key in value]):
+            parts.append(_LENGTH.pack(len(raw)))
+            parts.append(raw)
+            _encode(value[key], parts, depth + 1)
     elif isinstance(value, (list, tuple)):
-        parts.append(b"l")
+        parts.append(_KIND_AND_LENGTH.pack(_LIST, len(value)))
         for item in value:
             _encode(item, parts, depth + 1)
-        parts.append(b"e")
-    elif isinstance(value, dict):
-        _encode_dictionary(value, parts, depth)
     else:
         raise FrameError("type %s has no encoding" % type(value).__name__)
-
-
-def _encode_dictionary(value: dict[str, Any], parts: list[Any], depth: int) -> None:
-    parts.append(b"d")
-    for raw, key in sorted((_text_bytes(key), key) for key in value):
-        parts.append(b"s%d:" % len(raw))
-        parts.append(raw)
-        _encode(value[key], parts, depth + 1)
-    parts.append(b"e")
 
 
 def _text_bytes(text: Any) -> bytes:
@@ -156,62 +166,63 @@ def _text_bytes(text: Any) -> bytes:
         raise FrameError("text holds a surrogate that is no escape") from error
 
 
-def _decode(view: memoryview, position: int, depth: int) -> tuple[Any, int]:
+def _decode_dictionary(data: bytes | bytearray, position: int, depth: int) -> tuple[dict[str, Any], int]:
     if depth > MAX_DEPTH:
         raise FrameError("nested too deep")
-    kind = view[position]
-    position += 1
-    if kind == 0x62 or kind == 0x73:  # b, s
-        raw, position = _decode_bytes(view, position)
-        return (raw if kind == 0x62 else str(raw, "utf-8", "surrogateescape")), position
-    if kind == 0x69:  # i
-        return _decode_number(view, position, 0x65)
-    if kind == 0x6C:  # l
-        items = []
-        while view[position] != 0x65:
-            item, position = _decode(view, position, depth + 1)
-            items.append(item)
-        return items, position + 1
-    if kind == 0x64:  # d
-        return _decode_dictionary(view, position, depth)
-    if kind in _CONSTANTS:
-        return _CONSTANTS[kind], position
-    raise FrameError("unknown kind %#x" % kind)
-
-
-def _decode_dictionary(view: memoryview, position: int, depth: int) -> tuple[dict[str, Any], int]:
-    found = {}
+    (count,) = _LENGTH.unpack_from(data, position)
+    position += 4
+    found: dict[str, Any] = {}
     last = None
-    while view[position] != 0x65:
-        if view[position] != 0x73:
-            raise FrameError("dictionary key is no text")
-        raw, position = _decode_bytes(view, position + 1)
+    for _ in range(count):
+        raw, position = _decode_bytes(data, position)
         if last is not None and raw <= last:
             raise FrameError("dictionary keys are not in ascending order")
         last = raw
-        found[str(raw, "utf-8", "surrogateescape")], position = _decode(view, position, depth + 1)
-    return found, position + 1
+        found[str(raw, "utf-8", "surrogateescape")], position = _decode(data, position, depth)
+    return found, position
 
 
-def _decode_bytes(view: memoryview, position: int) -> tuple[bytes, int]:
-    length, position = _decode_number(view, position, 0x3A)
+def _decode(data: bytes | bytearray, position: int, depth: int) -> tuple[Any, int]:
+    kind = data[position]
+    position += 1
+    if kind == _TEXT:
+        raw, position = _decode_bytes(data, position)
+        return str(raw, "utf-8", "surrogateescape"), position
+    if kind == _INTEGER:
+        return _NUMBER.unpack_from(data, position)[0], position + 8
+    if kind == _BYTES:
+        return _decode_bytes(data, position)
+    if kind == _NONE:
+        return None, position
+    if kind == _TRUE:
+        return True, position
+    if kind == _FALSE:
+        return False, position
+    if kind == _LIST:
+        return _decode_list(data, position, depth + 1)
+    if kind == _DICTIONARY:
+        return _decode_dictionary(data, position, depth + 1)
+    raise FrameError("unknown kind %#x" % kind)
+
+
+def _decode_list(data: bytes | bytearray, position: int, depth: int) -> tuple[list[Any], int]:
+    if depth > MAX_DEPTH:
+        raise FrameError("nested too deep")
+    (count,) = _LENGTH.unpack_from(data, position)
+    position += 4
+    items = []
+    for _ in range(count):
+        item, position = _decode(data, position, depth)
+        items.append(item)
+    return items, position
+
+
+def _decode_bytes(data: bytes | bytearray, position: int) -> tuple[bytes, int]:
+    (length,) = _LENGTH.unpack_from(data, position)
+    position += 4
     end = position + length
-    if length < 0 or end > len(view):
+    if end > len(data):
         raise FrameError("length %d does not fit" % length)
-    return bytes(view[position:end]), end
-
-
-def _decode_number(view: memoryview, position: int, terminator: int) -> tuple[int, int]:
-    end = position
-    while view[end] != terminator:
-        end += 1
-        if end - position > _MAX_DIGITS:
-            raise FrameError("number is too long")
-    raw = bytes(view[position:end])
-    digits = raw[1:] if raw[:1] == b"-" else raw
-    if not digits.isdigit():
-        raise FrameError("not a number")
-    number = int(raw)
-    if b"%d" % number != raw or not -(2**63) <= number < 2**63:
-        raise FrameError("number is not in its one form")
-    return number, end + 1
+    if length < _LONG_BYTES:
+        return bytes(data[position:end]), end
+    return bytes(memoryview(data)[position:end]), end
