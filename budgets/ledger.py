@@ -117,9 +117,7 @@ class Ledger:
             LedgerError: The call is not under way.
         """
         cost = self._under_way(call_id)
-        return self._next(
-            reserved=self._charged(self.reserved, cost, -1), under_way=self._without(call_id)
-        )
+        return self._next(reserved=self._charged(self.reserved, cost, -1), under_way=self._without(call_id))
 
     def note_attempt(self) -> Ledger:
         """Count a call that was asked for, whatever becomes of it."""

@@ -196,17 +196,16 @@ def _parse_list(given: Mapping[str, JsonValue]) -> Action | Reason:
 
 def _numbered(lines: list[bytes], first: int, max_bytes: int) -> tuple[bytes, int]:
     marks = [b"%d|" % number for number in range(first, first + len(lines))]
-    given = _fitting(lines, marks, max_bytes)
+    sizes = [len(mark) + len(line) + 1 for mark, line in zip(marks, lines, strict=True)]
+    given = len(lines)
+    if sum(sizes) > max_bytes:
+        given = sum(1 for _ in takewhile(lambda end: end <= max_bytes, accumulate(sizes)))
     if given == 0 and lines:
         # A first line that is too long by itself is cut rather than never shown.
         return (marks[0] + lines[0])[:max_bytes], 1
-    parts = [part for pair in zip(marks[:given], lines, strict=False) for part in (*pair, b"\n")]
+    parts = [b"\n"] * (3 * given)
+    parts[0::3], parts[1::3] = marks[:given], lines[:given]
     return b"".join(parts), given
-
-
-def _fitting(lines: list[bytes], marks: list[bytes], max_bytes: int) -> int:
-    ends = accumulate(len(mark) + len(line) + 1 for mark, line in zip(marks, lines, strict=True))
-    return sum(1 for _ in takewhile(lambda end: end <= max_bytes, ends))
 
 
 def _listed(limit: int) -> int:

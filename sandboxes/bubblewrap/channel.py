@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
 
 from sandboxes.errors import SandboxDied, SandboxError, SandboxIntegrity, SandboxUnresponsive
-from sandboxes.guest.frames import NONCE_BYTES, FrameError, FrameReader, decode_payload, encode_frame
+from sandboxes.guest.frames import NONCE_BYTES, FrameError, FrameReader, decode_payload, frame_pieces
 
 _CANCEL_GRACE_SECONDS = 5.0
 
@@ -55,7 +55,7 @@ class Channel:
         call = self._calls[nonce] = _Call()
         try:
             with anyio.move_on_after(timeout_seconds):
-                await self._send(encode_frame({**fields, "n": nonce, "o": operation}))
+                await self._send(frame_pieces({**fields, "n": nonce, "o": operation}))
                 return await self._reply(call)
         except anyio.get_cancelled_exc_class():
             await self._abandon(nonce, call, cancellable=cancellable)
@@ -83,28 +83,26 @@ class Channel:
         if self._broken is not None:
             raise self._broken
 
-    async def _send(self, frame: bytes) -> None:
-        if not self._writing.locked():
-            sent = self._send_some(memoryview(frame))
-            if sent == len(frame):
-                return
-        else:
-            sent = 0
-        await self._send_rest(memoryview(frame)[sent:])
+    async def _send(self, pieces: list[bytes]) -> None:
+        sent = 0 if self._writing.locked() else self._send_some(pieces)
+        if sent < sum(map(len, pieces)):
+            await self._send_rest(_without(pieces, sent))
 
-    async def _send_rest(self, rest: memoryview) -> None:
+    async def _send_rest(self, rest: list[memoryview]) -> None:
         # A frame that was begun must be finished, or the stream means nothing any more.
         with anyio.CancelScope(shield=True), anyio.move_on_after(_CANCEL_GRACE_SECONDS) as limit:
             async with self._writing:
                 while rest:
                     await anyio.wait_writable(self._connection)
-                    rest = rest[self._send_some(rest) :]
+                    rest = _without(rest, self._send_some(rest))
         if limit.cancelled_caught:
             raise self._break(SandboxUnresponsive("the guest does not read its requests"))
 
-    def _send_some(self, data: memoryview) -> int:
+    def _send_some(self, pieces: Sequence[bytes | memoryview]) -> int:
         try:
-            return self._connection.send(data)
+            if len(pieces) == 1:
+                return self._connection.send(pieces[0])
+            return self._connection.sendmsg(pieces)
         except BlockingIOError:
             return 0
         except OSError:
@@ -174,8 +172,9 @@ class Channel:
             return
         with anyio.CancelScope(shield=True), anyio.move_on_after(_CANCEL_GRACE_SECONDS):
             if cancellable:
-                frame = encode_frame({"n": secrets.token_bytes(NONCE_BYTES), "o": "cancel", "of": nonce})
-                await self._send(frame)
+                await self._send(
+                    frame_pieces({"n": secrets.token_bytes(NONCE_BYTES), "o": "cancel", "of": nonce})
+                )
             try:
                 await self._reply(call)
             except SandboxError:
@@ -194,3 +193,13 @@ class Channel:
         for call in self._calls.values():
             if call.turn is not None:
                 call.turn.set()
+
+
+def _without(pieces: Sequence[bytes | memoryview], sent: int) -> list[memoryview]:
+    """Return what is left of pieces of which so many bytes were sent."""
+    left = []
+    for piece in pieces:
+        if sent < len(piece):
+            left.append(memoryview(piece)[sent:])
+        sent = max(0, sent - len(piece))
+    return left

@@ -1,4 +1,8 @@
-"""The guest program as it goes into a sandbox: compiled by this interpreter, for this interpreter."""
+"""The guest program as it goes into a sandbox: one file of code of this interpreter, for this interpreter.
+
+Finding each module by its path costs more than running it, and a start pays for all of them. So they travel
+together, in the order in which they need each other, and the start puts them in place without looking.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +11,70 @@ import hashlib
 import importlib.util
 import marshal
 from dataclasses import dataclass
+from importlib.abc import InspectLoader
 from pathlib import Path
+from types import CodeType
 
 import sandboxes.guest
+from sandboxes.errors import SandboxStartFailed
 
-LIBRARY = "/.remit/lib"
-START = f"import sys; sys.path.insert(0, {LIBRARY!r}); from sandboxes.guest.main import main; main()"
+PLACE = "/.remit/guest"
+PACKAGES = ("sandboxes", "sandboxes.guest")
+MODULES = (
+    "frames",
+    "system",
+    "paths",
+    "prepare",
+    "uploads",
+    "output",
+    "watch",
+    "files",
+    "init",
+    "cell",
+    "command",
+    "main",
+)
 
-# Source-less bytecode: the magic number, then flags, time and size, none of which is looked at.
-_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)
+# Not one name more than needed: what is defined here stays in the guest's memory.
+START = f"""
+import marshal, sys
+for name in {PACKAGES!r}:
+    sys.modules[name] = type(sys)(name)
+with open({PLACE!r}, "rb") as image:
+    codes = marshal.loads(image.read())
+for name, code in codes:
+    module = sys.modules["sandboxes.guest." + name] = type(sys)("sandboxes.guest." + name)
+    setattr(sys.modules["sandboxes.guest"], name, module)
+    exec(code, module.__dict__)
+module.main()
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuestImage:
-    """Files by their path inside the sandbox, and the digest of the sources they were made of."""
+    """What goes to ``PLACE``, and the digest of the sources that it was made of."""
 
-    files: tuple[tuple[str, bytes], ...]
+    content: bytes
     digest: str
 
 
 @functools.cache
 def guest_image() -> GuestImage:
-    """Compile the guest package."""
+    """Put the guest package together."""
     folder = Path(sandboxes.guest.__file__).parent
-    sources = {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}
-    files = [(f"{LIBRARY}/sandboxes/__init__.pyc", _compiled("__init__.py", b""))]
     digest = hashlib.sha256()
-    for name, source in sources.items():
-        files.append((f"{LIBRARY}/sandboxes/guest/{name}c", _compiled(name, source)))
-        digest.update(f"{name}\0{len(source)}\0".encode() + source)
-    return GuestImage(files=tuple(files), digest=f"sha256:{digest.hexdigest()}")
+    for path in sorted(folder.glob("*.py")):
+        source = path.read_bytes()
+        digest.update(f"{path.name}\0{len(source)}\0".encode() + source)
+    codes = [(name, _code(f"sandboxes.guest.{name}")) for name in MODULES]
+    return GuestImage(content=marshal.dumps(codes), digest=f"sha256:{digest.hexdigest()}")
 
 
-def _compiled(name: str, source: bytes) -> bytes:
-    code = compile(source, f"<guest>/{name}", "exec", dont_inherit=True, optimize=0)
-    return _HEADER + marshal.dumps(code)
+def _code(name: str) -> CodeType:
+    """Return a module's code, which the interpreter keeps compiled beside the source."""
+    spec = importlib.util.find_spec(name)
+    loader = None if spec is None else spec.loader
+    code = loader.get_code(name) if isinstance(loader, InspectLoader) else None
+    if code is None:
+        raise SandboxStartFailed(f"the guest's module {name} has no code", hint="install remit again")
+    return code

@@ -23,7 +23,7 @@ from sandboxes.base import SandboxSpec
 from sandboxes.bubblewrap import mounts
 from sandboxes.bubblewrap.argv import Plan, bwrap_argv
 from sandboxes.bubblewrap.binary import find_binary
-from sandboxes.bubblewrap.image import guest_image
+from sandboxes.bubblewrap.image import PLACE, guest_image
 from sandboxes.bubblewrap.orphans import end_orphans
 from sandboxes.bubblewrap.rootfs import GENERATED_FILES, root_file_system
 from sandboxes.bubblewrap.staging import Lower, StagedTree, Staging
@@ -184,7 +184,7 @@ def _plan(spec: SandboxSpec, staging: Staging | None, lower: str, channel: int, 
     if system.prefix is not None:
         source = system.prefix if staging is None else staging.system_tree(system.prefix)
         binds.append((source, system.prefix))
-    contents = (*GENERATED_FILES, *guest_image().files)
+    contents = (*GENERATED_FILES, (PLACE, guest_image().content))
     copies = [(_memory_file(content, inside), place) for place, content in contents]
     copies += [(_open(path, inside), path) for path in system.files]
     return Plan(

@@ -6,8 +6,8 @@ value has one encoding, nothing is optional, nothing can be executed, and bytes 
 bytes that are not UTF-8 as surrogate escapes.
 
 A value is one byte for its kind and what follows from that: ``n t f`` nothing, ``i`` 8 bytes of integer,
-``b s`` a 32-bit length and the bytes, ``l`` a 32-bit count and the members, ``d`` a count and for each key its
-length, its bytes and the value. All numbers are big-endian.
+``b s`` a 32-bit length and the bytes, ``l`` a 32-bit count and the members, ``d`` a count and for each key
+its length, its bytes and the value. All numbers are big-endian.
 """
 
 from __future__ import annotations
@@ -39,13 +39,21 @@ class FrameError(ValueError):
 
 def encode_frame(value: dict[str, Any]) -> bytes:
     """Return the frame for a dictionary, prefix included."""
+    return b"".join(frame_pieces(value))
+
+
+def frame_pieces(value: dict[str, Any]) -> list[Any]:
+    """Return the frame for a dictionary in as few pieces as it has without copying what is long."""
     parts: list[Any] = [b""]
-    _encode(value, parts, 0)
-    size = sum(map(len, parts))
+    _encode_container(value, parts, 0)
+    sizes = [len(part) for part in parts]
+    size = sum(sizes)
     if size > MAX_FRAME_BYTES:
         raise FrameError("frame of %d bytes is longer than %d" % (size, MAX_FRAME_BYTES))
-    parts[0] = size.to_bytes(PREFIX_BYTES, "big")
-    return b"".join(parts)
+    parts[0] = _LENGTH.pack(size)
+    if size < _LONG_BYTES:
+        return [b"".join(parts)]
+    return _joined_between_long_ones(parts, sizes)
 
 
 def frame_length(prefix: bytes | bytearray) -> int:
@@ -138,6 +146,18 @@ def _encode(value: Any, parts: list[Any], depth: int) -> None:
         parts.append(value)
     else:
         _encode_container(value, parts, depth)
+
+
+def _joined_between_long_ones(parts: list[Any], sizes: list[int]) -> list[Any]:
+    pieces: list[Any] = []
+    start = 0
+    for index, size in enumerate(sizes):
+        if size >= _LONG_BYTES:
+            pieces.append(b"".join(parts[start:index]))
+            pieces.append(parts[index])
+            start = index + 1
+    pieces.append(b"".join(parts[start:]))
+    return pieces
 
 
 def _encode_container(value: Any, parts: list[Any], depth: int) -> None:

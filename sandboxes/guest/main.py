@@ -141,7 +141,7 @@ class Guest:
 
     def _reply(self, nonce: bytes, fields: dict[str, Any]) -> None:
         fields["n"] = nonce
-        self._unsent.append(memoryview(frames.encode_frame(fields)))
+        self._unsent += map(memoryview, frames.frame_pieces(fields))
         self._send()
 
     def _send(self) -> None:

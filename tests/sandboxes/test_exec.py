@@ -206,3 +206,45 @@ async def test_usage_is_reported(opened, sh):
     assert result.wall_seconds >= 0.1
     assert result.cpu_seconds > 0
     assert result.peak_memory_bytes > 100_000
+
+
+async def test_a_namespace_serves_again_only_after_a_command_that_left_nothing(opened, sh):
+    # Field 22 of /proc/1/stat is when the namespace's init was started.
+    started = sh("cut -d' ' -f22 /proc/1/stat")
+
+    async with opened() as sandbox:
+        first = await sandbox.exec(started)
+        second = await sandbox.exec(started)
+        await sandbox.exec(sh("setsid sleep 600 &"))
+        after_leaving = await sandbox.exec(started)
+        await sandbox.exec(sh("sleep 600", timeout_seconds=0.2))
+        after_limit = await sandbox.exec(started)
+
+    assert first.output == second.output
+    assert len({second.output, after_leaving.output, after_limit.output}) == 3
+
+
+async def test_a_writer_of_an_earlier_command_does_not_reach_the_output_of_a_later_one(opened, sh):
+    hand_over = (
+        "import os, socket, time\n"
+        "listener = socket.socket(socket.AF_UNIX); listener.bind('/tmp/s'); listener.listen()\n"
+        "open('/tmp/ready', 'w').close()\n"
+        "stolen = socket.recv_fds(listener.accept()[0], 1, 1)[1][0]\n"
+        "for _ in range(40):\n"
+        "    os.write(stolen, b'FORGED') if os.path.exists('/tmp/write') else None\n"
+        "    time.sleep(0.05)\n"
+        "    if os.path.exists('/tmp/done'): break\n"
+    )
+    give = (
+        "import os, socket, time\n"
+        "while not os.path.exists('/tmp/ready'): time.sleep(0.01)\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect('/tmp/s'); socket.send_fds(s, [b'x'], [1])\n"
+        "time.sleep(0.1)\n"
+    )
+
+    async with opened() as sandbox, anyio.create_task_group() as group:
+        group.start_soon(sandbox.exec, ExecRequest(argv=("python3", "-c", hand_over)))
+        await sandbox.exec(ExecRequest(argv=("python3", "-c", give)))
+        result = await sandbox.exec(sh("touch /tmp/write; sleep 0.3; echo own; touch /tmp/done"))
+
+    assert result.output == b"own\n"
