@@ -82,7 +82,12 @@ class Control:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxIdentity:
-    """What the sandbox was made of, for the receipt."""
+    """What the sandbox was made of, for the receipt.
+
+    Attributes:
+        holds_snapshot: The user's tree was copied when the sandbox was opened; what is written to it later
+            does not show inside.
+    """
 
     id: str
     backend: str
@@ -90,6 +95,7 @@ class SandboxIdentity:
     guest_digest: str
     strategy: WorkspaceStrategy
     details: Mapping[str, str] = field(default_factory=dict)
+    holds_snapshot: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -125,6 +125,7 @@ class FakeSandbox:
             backend_version="1",
             guest_digest="sha256:" + "0" * 64,
             strategy="copy",
+            holds_snapshot=True,
         )
 
     @property

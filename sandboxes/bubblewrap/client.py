@@ -252,6 +252,7 @@ class BubblewrapSandbox:
             backend_version=find_binary().version_text,
             guest_digest=guest_image().digest,
             strategy=cast("WorkspaceStrategy", strategy),
+            holds_snapshot=strategy == "copy" or spawned.lower == "copied",
             details={
                 "kernel": platform.release(),
                 "machine": platform.machine(),

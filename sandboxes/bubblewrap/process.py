@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from sandboxes.bubblewrap.spawn import Spawned
+from sandboxes.bubblewrap.spawn import Spawned, spawner
 
 _KILL_SECONDS = 2.0
 _ERRORS_KEPT_BYTES = 16 * 1024
@@ -72,14 +72,19 @@ class SandboxProcess:
         return self._process.poll()
 
     async def end(self) -> None:
-        """Kill everything and return when it is gone."""
+        """Kill everything and return when nothing inside lives; bubblewrap's own end is waited for elsewhere.
+
+        The guest is PID 1 of its namespace: the kernel reports its end only after that of all others in it.
+        """
         if self._process.returncode is None:
             self.kill()
-            if await self.wait(timeout_seconds=_KILL_SECONDS) is None:
+            if not await self._guest_is_gone():
                 with contextlib.suppress(ProcessLookupError):
                     self._kill_group()
                 await self.wait(timeout_seconds=_KILL_SECONDS)
         self._close()
+        if self._process.returncode is None:
+            spawner().collect(self._process)
 
     def said(self) -> str:
         """Return what bubblewrap and the guest have printed, bounded and untrusted."""
@@ -91,6 +96,14 @@ class SandboxProcess:
                         break
                     self._said += data
         return self._said[:_ERRORS_KEPT_BYTES].decode("utf-8", "replace").strip()
+
+    async def _guest_is_gone(self) -> bool:
+        if self._guest_pidfd is None:
+            return await self.wait(timeout_seconds=_KILL_SECONDS) is not None
+        with anyio.move_on_after(_KILL_SECONDS):
+            await anyio.wait_readable(self._guest_pidfd)
+            return True
+        return False
 
     def _close(self) -> None:
         self.said()

@@ -33,6 +33,7 @@ Answer = TypeVar("Answer")
 
 _SO_SNDBUFFORCE = 32
 _SOCKET_BYTES = 1 << 20
+_COLLECT_SECONDS = 5.0
 
 _lock = threading.Lock()
 _spawner: Spawner | None = None
@@ -89,6 +90,10 @@ class Spawner:
     def release(self, staged: str) -> Future[None]:
         """Take a staged tree away."""
         return self._submit(lambda: self._release(staged))
+
+    def collect(self, process: subprocess.Popen[bytes]) -> Future[None]:
+        """Wait for the end of a bubblewrap whose guest is gone, and see that it does end."""
+        return self._submit(lambda: _collect(process))
 
     def _submit(self, job: Callable[[], Answer]) -> Future[Answer]:
         future: Future[Answer] = Future()
@@ -165,6 +170,14 @@ class Spawner:
             uid=os.geteuid() if staging is None else staging.uid,
             key_ring=bool(self._key_ring),
         )
+
+
+def _collect(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_COLLECT_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _socket_pair() -> tuple[socket.socket, socket.socket]:

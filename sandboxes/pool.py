@@ -1,0 +1,135 @@
+"""Sandboxes that are open before anybody needs them: a task leases one in the time of one question.
+
+A sandbox is leased once and closed with its lease; nothing of one task is ever there for another. What waits
+was opened for one spec, and only a task with that very spec gets it: with another workspace, cover or limit
+it opens one of its own. A sandbox that holds a copy of the tree as it was is not kept waiting.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import NamedTuple, Self, TypeAlias
+
+import anyio
+
+from sandboxes.base import Sandbox, SandboxSpec
+from sandboxes.errors import SandboxError
+from sandboxes.open import open_sandbox
+
+Opener: TypeAlias = Callable[[SandboxSpec], AbstractAsyncContextManager[Sandbox]]
+
+_CLOSE_SECONDS = 10.0
+
+
+class _Waiting(NamedTuple):
+    sandbox: Sandbox
+    context: AbstractAsyncContextManager[Sandbox]
+
+    async def close(self) -> None:
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self.context.__aexit__(None, None, None)
+
+
+class WarmPool:
+    """Keeps up to ``size`` sandboxes open for one spec while its context lasts.
+
+    ``opener`` must allow that a sandbox is closed by another task than the one that opened it.
+    """
+
+    def __init__(self, spec: SandboxSpec, *, size: int = 1, opener: Opener = open_sandbox) -> None:
+        self._spec = spec
+        self._size = size
+        self._opener = opener
+        self._waiting: deque[_Waiting] = deque()
+        self._wanted = anyio.Event()
+        self._filled = anyio.Event()
+        self._stack = AsyncExitStack()
+
+    @property
+    def waiting(self) -> int:
+        """How many sandboxes could be leased now."""
+        return len(self._waiting)
+
+    async def filled(self) -> None:
+        """Return when as many wait as there can be; at once where none can be kept waiting."""
+        while not self._filled.is_set():
+            await self._filled.wait()
+
+    @asynccontextmanager
+    async def lease(self, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
+        """Give a sandbox for a spec, a waiting one if there is one; leaving kills everything inside.
+
+        Raises:
+            SandboxUnavailable: This host cannot give what the spec asks for.
+            SandboxStartFailed: The start went wrong.
+        """
+        leased = await self._take(spec)
+        if leased is None:
+            async with self._opener(spec) as sandbox:
+                yield sandbox
+            return
+        try:
+            yield leased.sandbox
+        finally:
+            await leased.close()
+
+    async def __aenter__(self) -> Self:
+        # Left in reverse: no more are opened, the last is open or was given up, all are closed.
+        self._stack.push_async_callback(self._drain)
+        group = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(group.cancel_scope.cancel)
+        group.start_soon(self._keep_filled)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._stack.__aexit__(kind, error, trace)
+
+    async def _take(self, spec: SandboxSpec) -> _Waiting | None:
+        """Give the one that waits longest and still answers."""
+        while spec == self._spec and self._waiting:
+            found = self._waiting.popleft()
+            self._filled = anyio.Event()
+            self._wanted.set()
+            try:
+                await found.sandbox.used_bytes()
+            except SandboxError:
+                await found.close()
+            except BaseException:
+                await found.close()
+                raise
+            else:
+                return found
+        return None
+
+    async def _keep_filled(self) -> None:
+        while True:
+            self._wanted = anyio.Event()
+            while len(self._waiting) < self._size:
+                if not await self._add():
+                    self._filled.set()
+                    return
+            self._filled.set()
+            await self._wanted.wait()
+
+    async def _add(self) -> bool:
+        """Open one more; False when that is of no use: whoever leases next opens one and learns why."""
+        context = self._opener(self._spec)
+        try:
+            sandbox = await context.__aenter__()
+        except SandboxError:
+            return False
+        opened = _Waiting(sandbox, context)
+        if sandbox.identity.holds_snapshot:
+            await opened.close()
+            return False
+        self._waiting.append(opened)
+        return True
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            await self._waiting.pop().close()
