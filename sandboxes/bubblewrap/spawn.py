@@ -23,6 +23,7 @@ from sandboxes.base import SandboxSpec
 from sandboxes.bubblewrap import mounts
 from sandboxes.bubblewrap.argv import Plan, bwrap_argv
 from sandboxes.bubblewrap.binary import find_binary
+from sandboxes.bubblewrap.credentials import thread_user
 from sandboxes.bubblewrap.image import PLACE, guest_image
 from sandboxes.bubblewrap.orphans import end_orphans
 from sandboxes.bubblewrap.rootfs import GENERATED_FILES, root_file_system
@@ -213,24 +214,21 @@ def _plan(spec: SandboxSpec, staging: Staging | None, lower: str, channel: int, 
 
 
 def _popen(plan: Plan, staging: Staging | None, error_writer: int) -> subprocess.Popen[bytes]:
-    uid = None if staging is None else staging.uid
-    try:
-        return subprocess.Popen(
-            bwrap_argv(plan),
-            env={},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=error_writer,
-            stderr=error_writer,
-            close_fds=True,
-            pass_fds=(plan.channel, *(number for number, _ in plan.copies)),
-            start_new_session=True,
-            user=uid,
-            group=uid,
-            extra_groups=None if uid is None else (),
-        )
-    except OSError as error:
-        raise SandboxStartFailed(f"{plan.bwrap} could not be started: {error.strerror}") from error
+    with contextlib.nullcontext() if staging is None else thread_user(staging.uid):
+        try:
+            return subprocess.Popen(
+                bwrap_argv(plan),
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=error_writer,
+                stderr=error_writer,
+                close_fds=True,
+                pass_fds=(plan.channel, *(number for number, _ in plan.copies)),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SandboxStartFailed(f"{plan.bwrap} could not be started: {error.strerror}") from error
 
 
 def _memory_file(content: bytes, inside: ExitStack) -> int:
