@@ -8,14 +8,18 @@ import shutil
 import subprocess
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import anyio
+
 from sandboxes.bubblewrap.binary import find_binary
 
 UNPRIVILEGED = 65534
+
+
+SHELL_COMMAND = ["/bin/bash", "-c", "true"]
 
 
 async def fork_exec() -> None:
@@ -24,15 +28,25 @@ async def fork_exec() -> None:
     subprocess.run(["/bin/true"], check=True, stdin=subprocess.DEVNULL)  # noqa: ASYNC221
 
 
-def fork_exec_rate(*, tasks: int, count: int) -> float:
-    """Start /bin/true ``count`` times from ``tasks`` threads and return how many a second."""
+async def fork_exec_shell() -> None:
+    """Start the shell that `terminal` starts, and wait for it."""
+    subprocess.run(SHELL_COMMAND, check=True, stdin=subprocess.DEVNULL)  # noqa: ASYNC221
 
-    def one(_: int) -> None:
-        subprocess.run(["/bin/true"], check=True, stdin=subprocess.DEVNULL)
+
+async def fork_exec_rate(*, tasks: int, count: int) -> float:
+    """Start that shell ``count`` times from ``tasks`` tasks of one event loop, and return how many a second.
+
+    What a broker without sandbox, decision and journal would do for the same calls.
+    """
+
+    async def some() -> None:
+        for _ in range(count // tasks):
+            await anyio.run_process(SHELL_COMMAND, stdin=subprocess.DEVNULL)
 
     started = time.perf_counter()
-    with ThreadPoolExecutor(tasks) as pool:
-        list(pool.map(one, range(count)))
+    async with anyio.create_task_group() as group:
+        for _ in range(tasks):
+            group.start_soon(some)
     return count / (time.perf_counter() - started)
 
 
@@ -41,7 +55,7 @@ class Files:
 
     def __init__(self, directory: Path, *, size_bytes: int) -> None:
         self._path = directory / f"floor-{size_bytes}"
-        self._data = os.urandom(size_bytes)
+        self._data = (b"b" * 1023 + b"\n") * (size_bytes // 1024)
         self._path.write_bytes(self._data)
 
     async def write(self) -> None:
@@ -51,8 +65,8 @@ class Files:
         temporary.rename(self._path)
 
     async def read(self) -> None:
-        """Read the whole file."""
-        self._path.read_bytes()
+        """Read the whole file as text, as whoever shows it to a model must."""
+        self._path.read_text(encoding="utf-8")
 
 
 class Appender:

@@ -14,11 +14,22 @@ from typing import Any, Literal
 
 import anyio
 
-from benchmarks.floor import BareBwrap, Files, PeakMemory, Victim, flood, fork_exec, fork_exec_rate
+from benchmarks.floor import (
+    BareBwrap,
+    Files,
+    PeakMemory,
+    Victim,
+    flood,
+    fork_exec,
+    fork_exec_rate,
+    fork_exec_shell,
+)
 from benchmarks.measure import Figure, against, interleave, single
 from benchmarks.trees import MANY, make_tree, remit_over
 from executor.run import Run, open_run
 from executor.store import RunStore
+from sandboxes.base import SandboxSpec
+from sandboxes.pool import WarmPool
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -80,24 +91,26 @@ async def calls(place: Place) -> list[Figure]:
     async with place.run() as run, place.run(terminal=0) as strict:
         steps = {
             "fork+exec": fork_exec,
+            "fork+exec bash": fork_exec_shell,
             "true": call(run, "terminal", command="true"),
             "write+rename": small.write,
             "write 1 KiB": call(run, "write_file", path="out/small", content="a" * KIB),
-            "read": small.read,
-            "read 1 KiB": call(run, "read_file", path="out/small"),
+            "read as text": small.read,
+            "read_file 1 KiB": call(run, "read_file", path="out/small"),
             "write+rename 1 MiB": large.write,
             "write 1 MiB": call(run, "write_file", path="out/large", content=LARGE_TEXT),
-            "bare read 1 MiB": large.read,
-            "read 1 MiB": call(run, "read_file", path="out/large", limit=READ_LINES),
+            "read 1 MiB as text": large.read,
+            "read_file 1 MiB": call(run, "read_file", path="out/large", limit=READ_LINES),
             "denied": call(strict, "terminal", expected="denied", command="true"),
         }
         taken = await interleave(steps, rounds=place.rounds, each=20 if place.quick else 50)
+    shell = f"a bare `bash -c true` takes {taken['fork+exec bash'].p50 * 1e3:.2f} ms"
     return [
-        against("terminal `true`, p50", taken["true"], taken["fork+exec"], target="<= 5 x"),
+        against("terminal `true`, p50", taken["true"], taken["fork+exec"], target="<= 5 x", note=shell),
         against("write_file 1 KiB", taken["write 1 KiB"], taken["write+rename"], target="<= 4 x"),
-        against("read_file 1 KiB", taken["read 1 KiB"], taken["read"], target="<= 8 x"),
+        against("read_file 1 KiB", taken["read_file 1 KiB"], taken["read as text"], target="<= 8 x"),
         against("write_file 1 MiB", taken["write 1 MiB"], taken["write+rename 1 MiB"], target="<= 3 x"),
-        against("read_file 1 MiB", taken["read 1 MiB"], taken["bare read 1 MiB"], target="<= 4 x"),
+        against("read_file 1 MiB", taken["read_file 1 MiB"], taken["read 1 MiB as text"], target="<= 4 x"),
         Figure(name="denied and journalled", value=taken["denied"].p50 * 1e3, unit="ms", target="<= 0.03 ms"),
     ]
 
@@ -105,25 +118,44 @@ async def calls(place: Place) -> list[Figure]:
 async def life(place: Place) -> list[Figure]:
     """A run's beginning and end: from nothing, again in the same process, and gone."""
     bare = BareBwrap(place.bwrap)
-    lives, bwrap, kill = [], [], []
+    lives, bwrap = [], []
     for _ in range(place.rounds + 1):
         started = time.perf_counter()
         await bare.call()
         bwrap.append(time.perf_counter() - started)
-        kill.append(Victim().kill())
         lives.append(await _one_life(place))
     opens = [life.opened for life in lives]
     firsts, ends = [life.answered for life in lives], [life.closed for life in lives]
     floor = single("bwrap call", bwrap)
+    cold, cold_floor = single("cold", opens[:1]), single("bwrap call", bwrap[:1])
+    warm, warm_floor = single("warm", opens[1:]), single("bwrap call", bwrap[1:])
     return [
-        against(
-            "open a run, first", single("cold", opens[:1]), single("bwrap call", bwrap[:1]), target="<= 25 ms"
-        ),
-        against(
-            "open a run, later", single("warm", opens[1:]), single("bwrap call", bwrap[1:]), target="<= 2.5 x"
-        ),
+        against("open a run, first", cold, cold_floor, target="<= 25 ms"),
+        against("open a run, later", warm, warm_floor, target="<= 2.5 x"),
         against("open and answer a first call", single("first", firsts), floor, target=""),
-        against("leave a run", single("leave", ends), single("kill+wait", kill), target="<= 1 ms"),
+        against("leave a run, changes kept", single("leave", ends), floor, target=""),
+        *await _leases(place),
+    ]
+
+
+async def _leases(place: Place) -> list[Figure]:
+    """A sandbox that waits in a pool: leased, asked, closed."""
+    spec = SandboxSpec(kind="bubblewrap", workspace=place.tree(10))
+    leases, closes, kills = [], [], []
+    async with WarmPool(spec) as pool:
+        for _ in range(place.rounds * 3):
+            await pool.filled()
+            kills.append(Victim().kill())
+            started = time.perf_counter()
+            async with pool.lease(spec) as sandbox:
+                await sandbox.read_file("d0000/f000", max_bytes=KIB)
+                answered = time.perf_counter()
+            leases.append(answered - started)
+            closes.append(time.perf_counter() - answered)
+    kill = single("kill+wait", kills)
+    return [
+        against("lease a waiting sandbox, first answer", single("lease", leases), kill, target="<= 1 ms"),
+        against("close a sandbox", single("close", closes), kill, target="<= 1 ms"),
     ]
 
 
@@ -154,7 +186,7 @@ async def rate(place: Place) -> list[Figure]:
             runs = [await stack.enter_async_context(place.run()) for _ in range(tasks)]
             rates = []
             for _ in range(3):
-                bare = fork_exec_rate(tasks=tasks, count=count)
+                bare = await fork_exec_rate(tasks=tasks, count=count)
                 rates.append((await _rate(runs, count=count), bare))
         ours, bare = sorted(rates, key=lambda pair: pair[0] / pair[1])[1]
         figures.append(
@@ -162,7 +194,7 @@ async def rate(place: Place) -> list[Figure]:
                 name=f"`true` from {tasks} tasks",
                 value=ours,
                 unit="calls/s",
-                floor_name="fork+exec",
+                floor_name="fork+exec bash",
                 floor=bare,
                 ratio=ours / bare,
                 target=">= 1.0 x" if tasks == 16 else "flat from 16",

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -392,7 +392,10 @@ class Journal:
 
 @cache
 def _software() -> str:
+    # importlib's own way to the version parses all of the metadata as an e-mail, and imports what does that.
     try:
-        return f"remit {version('remit')}"
+        metadata = distribution("remit").read_text("METADATA") or ""
     except PackageNotFoundError:
-        return "remit unknown"
+        metadata = ""
+    lines = (line.partition(": ") for line in metadata.splitlines())
+    return f"remit {next((value for name, _, value in lines if name == 'Version'), 'unknown')}"
