@@ -6,6 +6,7 @@ remembered and nothing is charged; the caller reserves right after, without a pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -44,13 +45,12 @@ def decide(
 
     A call that only lacks a person's yes is ``ask``; one that is denied anyway is not asked for.
     """
-    objections = (
-        *problems,
-        *_scope_objections(remit, effects),
-        *_budget_objections(ledger, call, effects, now_seconds, problems),
-    )
+    objections = [*problems]
+    if effects.paths:
+        objections += _scope_objections(remit, effects)
+    objections += _budget_objections(ledger, call, effects, now_seconds, problems)
     if objections:
-        return Decision(action="deny", reasons=objections)
+        return Decision(action="deny", reasons=tuple(objections))
     if call.tool in remit.approve:
         reason = Reason(code="approval.required", detail=f"{call.tool} waits for approval")
         return Decision(action="ask", reasons=(reason,))
@@ -70,9 +70,9 @@ def _scope_objections(remit: Remit, effects: Effects) -> list[Reason]:
 
 def _budget_objections(
     ledger: Ledger, call: ToolCall, effects: Effects, now_seconds: float, problems: tuple[Reason, ...]
-) -> list[Reason]:
+) -> Sequence[Reason]:
     found = ledger.objections(cost_of(call, effects), now_seconds=now_seconds)
     if not any(problem.code in _NO_TOOL for problem in problems):
-        return list(found)
+        return found
     # That a tool which does not exist has no calls left says nothing more.
     return [reason for reason in found if not reason.code.startswith("budget.tools.")]

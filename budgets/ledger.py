@@ -135,10 +135,12 @@ class Ledger:
 
     def remaining(self, *, now_seconds: float) -> Remaining:
         """Say what is left, with what is reserved taken off."""
-        budget = self.budget
+        budget, used, reserved = self.budget, self.used.tools, self.reserved.tools
         elapsed = max(0.0, now_seconds - self.started_seconds)
         return Remaining(
-            tools={tool: self._tool_left(tool) for tool in budget.tools},
+            tools={
+                tool: most - used.get(tool, 0) - reserved.get(tool, 0) for tool, most in budget.tools.items()
+            },
             groups={name: self._group_left(name) for name in budget.groups},
             calls=None if budget.calls is None else budget.calls - self._calls(),
             wall_seconds=max(0.0, budget.wall_time_seconds - elapsed),

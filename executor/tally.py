@@ -24,7 +24,7 @@ NOT_THE_MODELS: Final = frozenset(
 
 def counts_as_violation(reasons: Sequence[Reason]) -> bool:
     """Tell whether a denial is a rule that the model tried, and not only a run that is over."""
-    return any(reason.code not in NOT_THE_MODELS for reason in reasons)
+    return not NOT_THE_MODELS.issuperset([reason.code for reason in reasons])
 
 
 @dataclass(kw_only=True, slots=True)

@@ -50,7 +50,6 @@ _ASSIGNMENT = re.compile(
     r"[^\s\"'&;|]{3,}"
 )
 _OPTION = re.compile(r"(?i)(--?(?:password|passphrase|token|secret|api-key)\s+)[^\s&;|]+")
-_NAMING = ("pass", "secret", "token", "key")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +120,7 @@ def redact(text: str) -> str:
     lowered = text.lower()
     if "bearer " in lowered or "basic " in lowered:
         text = _AUTHORIZATION.sub(REDACTED, text)
-    if any(name in lowered for name in _NAMING):
+    if "pass" in lowered or "secret" in lowered or "token" in lowered or "key" in lowered:
         text = _OPTION.sub(rf"\1{REDACTED}", _ASSIGNMENT.sub(rf"\1{REDACTED}", text))
     return text
 

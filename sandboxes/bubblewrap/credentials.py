@@ -1,10 +1,10 @@
 """Start a program as another user without copying the broker: credentials of one thread, for one moment.
 
-A child that changes its own uid has to be forked, and a fork copies the page tables of the whole broker, which
-takes longer than bubblewrap itself. Linux keeps credentials for each thread (credentials(7)): this thread
-takes the other uid, the child is made by vfork with it, and exec leaves nothing of root in the child, not
-even the saved uid. The C library's functions would change every thread of the process; the system calls do
-not.
+A child that changes its own uid has to be forked, and a fork copies the page tables of the whole broker,
+which takes longer than bubblewrap itself. Linux keeps credentials for each thread (credentials(7)): this
+thread takes the other uid, the child is made by vfork with it, and exec leaves nothing of root in the child,
+not even the saved uid. The C library's functions would change every thread of the process; the system calls
+do not.
 """
 
 from __future__ import annotations

@@ -57,11 +57,11 @@ async def test_no_task_gets_what_another_had(pool, spec):
     for _ in range(3):
         async with pool.lease(spec) as sandbox:
             await sandbox.write_file("left", b"secret")
-            await sandbox.exec(ExecRequest(argv=("touch", "/tmp/left")))  # noqa: S108
+            await sandbox.exec(ExecRequest(argv=("touch", "/tmp/left")))
             found.append(sandbox.identity.id)
         await pool.filled()
     async with pool.lease(spec) as sandbox:
-        seen = await sandbox.exec(ExecRequest(argv=("ls", "left", "/tmp/left")))  # noqa: S108
+        seen = await sandbox.exec(ExecRequest(argv=("ls", "left", "/tmp/left")))
 
     assert len({*found, sandbox.identity.id}) == 4
     assert seen.exit_code != 0
