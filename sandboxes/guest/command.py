@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from sandboxes.guest import init, prepare, watch
+from sandboxes.guest import init, prepare, system, watch
 from sandboxes.guest.output import Output
 
 TYPE_CHECKING = False
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sandboxes.guest.cell import Cell
 
 _SIGXCPU, _SIGXFSZ = 24, 25
+_PIPE_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
 _PLACES = (prepare.STORE, "/tmp", "/dev/shm")
 
@@ -79,6 +80,9 @@ class Command:
             return True
         if not data:
             return False
+        if len(data) == _PIPE_BYTES:
+            # It was full: whoever writes that much is held up by every look at it.
+            system.widen_pipe(self.cell.output, _READ_BYTES)
         self._output.add(data)
         if self._output.total > self._settings["output_limit_bytes"]:
             self.stop("output")

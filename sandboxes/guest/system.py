@@ -30,6 +30,7 @@ RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE = 7, 8, 12
 CAP_SYS_PTRACE = 19
 
 _RENAME_NOREPLACE = 1
+_F_SETPIPE_SZ = 1031
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -58,6 +59,7 @@ def _function(name: str) -> Any:
 _syscall = _function("syscall")
 _mount = _function("mount")
 _prctl = _function("prctl")
+_fcntl = _function("fcntl")
 
 _ARM = os.uname().machine == "aarch64"
 _NR_CLONE = 220 if _ARM else 56
@@ -153,6 +155,11 @@ def pidfd_kill(pidfd: int) -> None:
         _check(_syscall(_NR_PIDFD_SEND_SIGNAL, pidfd, SIGKILL, None, 0), "pidfd_send_signal")
     except ProcessLookupError:
         return
+
+
+def widen_pipe(descriptor: int, size: int) -> None:
+    """Let a pipe hold more, as far as this user may still have it; one that stays as it is works as well."""
+    _fcntl(descriptor, _F_SETPIPE_SZ, size)
 
 
 def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
