@@ -330,7 +330,8 @@ async def test_a_call_that_is_given_up_while_its_changes_are_taken_over_leaves_n
                 patched.setattr(CallWorkshop, step, cut_off)
             async with anyio.create_task_group() as group:
                 group.start_soon(shell, run, "echo 2 > a; rm b; echo 2 > c")
-                await reached.wait()
+                with anyio.fail_after(20):
+                    await reached.wait()
                 group.cancel_scope.cancel()
         seen = await shell(run, "cat a b; ls")
         result = await run.finish()
@@ -354,6 +355,48 @@ async def test_a_run_that_ends_under_a_call_has_none_of_its_changes(place, fresh
             result = await run.finish()
 
     assert {outcome.status for outcome in outcomes} == {"error", "denied"}
+    assert [(change.path, change.size) for change in result.changes.changes] == [("a", 2)]
+    assert result.verdict.outcome == "unproven"
+
+
+async def test_a_run_that_ends_while_changes_are_taken_over_has_all_of_them_or_none(
+    place, fresh, codes, monkeypatch
+):
+    reached, go, outcomes = anyio.Event(), anyio.Event(), []
+    tried = CallWorkshop._tried
+
+    async def slow(self, snapshot):
+        waiting = await tried(self, snapshot)
+        reached.set()
+        await go.wait()
+        return waiting
+
+    async with fresh() as run:
+        await shell(run, "echo 1 > a")
+        monkeypatch.setattr(CallWorkshop, "_tried", slow)
+
+        async def call():
+            outcomes.append(await shell(run, "echo 22 > a; echo 2 > b"))
+
+        async def end():
+            closed = run._workshop.close
+
+            async def close():
+                layer = await closed()
+                go.set()
+                return layer
+
+            monkeypatch.setattr(run._workshop, "close", close)
+            outcomes.append(await run.finish())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            with anyio.fail_after(20):
+                await reached.wait()
+            group.start_soon(end)
+
+    [outcome, result] = outcomes
+    assert (outcome.status, codes(outcome)) == ("error", ["sandbox.died"])
     assert [(change.path, change.size) for change in result.changes.changes] == [("a", 2)]
     assert result.verdict.outcome == "unproven"
 
