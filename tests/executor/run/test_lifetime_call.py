@@ -15,6 +15,7 @@ from executor.audit.verify import verify_receipt
 from executor.call_workshop import CallWorkshop
 from sandboxes.errors import SandboxDied, SandboxStartFailed
 from sandboxes.open import open_bubblewrap, open_sandbox
+from sandboxes.testing import exec_result
 from sandboxes.workspace.apply import apply_changes
 from sandboxes.workspace.restore import restore_changes
 
@@ -73,6 +74,26 @@ async def test_a_growing_command_has_none_of_its_changes_kept(place, contract, f
     assert [change.path for change in result.changes.changes] == ["src", "src/a"]
     assert fates(place) == ["kept", "refused", "none"]
     assert place.records("call.ended")[1]["body"]["changed"] == ["evil", "src/a", "src/b"]
+
+
+async def test_any_backend_can_be_used_for_it(place, contract, codes):
+    """Nothing of it rests on the embedded sandbox: the fake one is a copied tree."""
+
+    def script(sandbox, request):
+        for name in request.argv[-1].split():
+            (sandbox.root / name).write_text("x")
+        return exec_result()
+
+    place.backend.script = script
+    async with place.run(contract(scope={"write": ["a", "b"], "growth": "refuse"})) as run:
+        good = await shell(run, "a")
+        grown = await shell(run, "b evil")
+        seen = await run.call("list_files", {})
+        result = await run.finish()
+
+    assert (good.status, grown.status, codes(grown)) == ("ok", "denied", ["scope.growth"])
+    assert seen.output == "a\n"
+    assert [change.path for change in result.changes.changes] == ["a"]
 
 
 async def test_refused_growth_is_a_denied_call_that_stays_charged_and_makes_the_run_mixed(
