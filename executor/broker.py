@@ -235,7 +235,7 @@ class Broker:
         seen = NOTHING_SEEN
         try:
             await self._book.flush()
-            async with self._performer.turn(wait_seconds=self._remaining().wall_seconds) as its_turn:
+            async with self._performer.turn(self._remaining) as its_turn:
                 if self._stop is not None or not its_turn:
                     performed = Performed(status="denied", reasons=(self._stop or _OUT_OF_TIME,))
                 else:

@@ -6,7 +6,7 @@ left, and two can never have changed the same path without knowing of each other
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -47,9 +47,9 @@ class CallPerformer(Performer):
         self._one_at_a_time = anyio.Lock()
         self._seen = NOTHING_SEEN
 
-    def turn(self, *, wait_seconds: float) -> AbstractAsyncContextManager[bool]:
-        """Wait until the calls before this one are over; False when that takes too long."""
-        return self._turn(wait_seconds)
+    def turn(self, left: Callable[[], Remaining]) -> AbstractAsyncContextManager[bool]:
+        """Wait until the calls before this one are over; False when the run's time is over before."""
+        return self._turn(left().wall_seconds)
 
     async def take_up(self) -> None:
         """Nothing to do: what an earlier process has changed is in the state that calls are compared with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
@@ -29,9 +30,9 @@ class Performer:
         self._workshop = workshop
         self._watch = Watch(self._scope)
 
-    def turn(self, *, wait_seconds: float) -> AbstractAsyncContextManager[bool]:
-        """Wait until a call may run, False when that takes too long; here any number run at once."""
-        del wait_seconds
+    def turn(self, left: Callable[[], Remaining]) -> AbstractAsyncContextManager[bool]:
+        """Wait until a call may run, False when no time is left for it; here any number run at once."""
+        del left
         return _AT_ONCE
 
     async def take_up(self) -> None:
