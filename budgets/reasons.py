@@ -99,6 +99,12 @@ _TABLE: Final[tuple[tuple[str, Severity, CodeScope, str], ...]] = (
     ("approval.refused", "medium", "call", "A person said no."),
     ("approval.expired", "medium", "call", "Nobody said yes in time."),
     ("call.cancelled", "low", "call", "The client gave the call up before its end; it stays charged."),
+    (
+        "call.uncarried",
+        "low",
+        "call",
+        "Something that the call left cannot be carried over to the next one; none of its changes was kept.",
+    ),
     ("run.stopped", "high", "call", "The run was stopped from outside."),
     ("run.closed", "low", "call", "The run is over and takes no more calls."),
     ("audit.unavailable", "critical", "both", "The journal cannot be written, and nothing runs unrecorded."),

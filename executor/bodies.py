@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from budgets.budget import Cost
 from budgets.call import Effects, JsonValue, ToolCall
@@ -108,6 +109,20 @@ def sandbox_opened(sandbox: Sandbox) -> dict[str, JsonValue]:
     }
 
 
+def like_sandbox(
+    opened: Mapping[str, JsonValue], first: Mapping[str, JsonValue], *, same_as: int
+) -> dict[str, JsonValue] | None:
+    """Tell only in what a sandbox differs from an earlier one; None when that is more than its controls."""
+    known, found = _by_name(first), _by_name(opened)
+    if found.keys() != known.keys() or any(
+        opened[key] != first[key] for key in opened if key not in {"id", "controls"}
+    ):
+        return None
+    told = {key: value for key, value in opened.items() if key != "details"}
+    different: list[JsonValue] = [dict(control) for name, control in found.items() if control != known[name]]
+    return {**told, "same_as": same_as, "controls": different}
+
+
 def route_noted(evidence: RouteEvidence) -> dict[str, JsonValue]:
     """Build the body of ``route.noted``."""
     return {
@@ -124,6 +139,11 @@ def route_noted(evidence: RouteEvidence) -> dict[str, JsonValue]:
 def reason_list(reasons: Sequence[Reason]) -> list[JsonValue]:
     """Give reasons as the journal and every door show them."""
     return [{"code": reason.code, "detail": reason.detail} for reason in reasons]
+
+
+def _by_name(opened: Mapping[str, JsonValue]) -> dict[str, Mapping[str, JsonValue]]:
+    controls = cast("list[Mapping[str, JsonValue]]", opened["controls"])
+    return {str(control["name"]): control for control in controls}
 
 
 def _control(control: Control) -> dict[str, JsonValue]:

@@ -235,14 +235,15 @@ class Broker:
         seen = NOTHING_SEEN
         try:
             await self._book.flush()
-            if self._stop is not None:
-                performed = Performed(status="denied", reasons=(self._stop,))
-            else:
-                tool = self._tools[considered.call.tool]
-                performed = await self._performer.perform(
-                    tool, action, effects=considered.effects, left=self._remaining()
-                )
-                seen = await self._performer.seen(tool)
+            async with self._performer.turn(self._remaining) as its_turn:
+                if self._stop is not None or not its_turn:
+                    performed = Performed(status="denied", reasons=(self._stop or _OUT_OF_TIME,))
+                else:
+                    tool = self._tools[considered.call.tool]
+                    performed = await self._performer.perform(
+                        tool, action, effects=considered.effects, left=self._remaining()
+                    )
+                    seen = await self._performer.seen(tool)
         except JournalUnavailable as error:
             performed = Performed(status="denied", reasons=(self._lost(error),))
         finally:
@@ -260,11 +261,11 @@ class Broker:
         text, output_bytes, cut = self._delivered(performed)
         if cut:
             performed = replace(performed, truncated=True)
-        if performed.status == "denied":
+        if performed.status == "denied" and counts_as_violation(performed.reasons):
+            self._ledger = self._ledger.note_violations()
+        if performed.status == "denied" and not performed.ran:
             settled = "released"
             self._ledger = self._ledger.release(call.id)
-            if counts_as_violation(performed.reasons):
-                self._ledger = self._ledger.note_violations()
         else:
             settled = "charged"
             settlement = self._ledger.settle(
@@ -390,4 +391,5 @@ def _decided(considered: Considered) -> dict[str, JsonValue]:
     )
 
 
+_OUT_OF_TIME: Final = Reason(code="budget.wall_time", detail="the run's time was over before the call's turn")
 _CUT_OFF: Final = failed("call.cancelled", "the call was given up before its end was seen")

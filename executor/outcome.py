@@ -27,9 +27,9 @@ class ToolOutcome:
     """How one call ended and what the model is told.
 
     Attributes:
-        status: ``denied``: refused by the remit, nothing ran. ``error``: allowed, could not be done.
-            ``limit``: stopped by the limit named in ``limit``. A command's own exit status is ``ok`` with its
-            ``exit_code``.
+        status: ``denied``: refused by the remit: nothing ran, or nothing of what a command changed was kept.
+            ``error``: allowed, could not be done. ``limit``: stopped by the limit named in ``limit``. A
+            command's own exit status is ``ok`` with its ``exit_code``.
         output: The text for the model; at most what is left of the output budget.
         truncated: Some of the text is not in ``output``.
         result: The tool's other fields, small, by the names that agents know.
@@ -70,7 +70,7 @@ class ToolOutcome:
 
     def named_result(self) -> dict[str, JsonValue]:
         """Give the result in the shape that agents built around this tool expect, text included."""
-        if self.status == "denied" or (self.status == "error" and not self.result):
+        if self.status in {"denied", "error"} and not self.result:
             return {"error": "; ".join(f"{reason.code}: {reason.detail}" for reason in self.reasons)}
         return {self.text_field: self.output, **self.result}
 

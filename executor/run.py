@@ -22,6 +22,8 @@ from executor.approval import DEFAULT_TIMEOUT_SECONDS, Approver
 from executor.audit.journal import Durability
 from executor.book import Book
 from executor.broker import Broker
+from executor.call_performer import CallPerformer
+from executor.call_workshop import CallWorkshop
 from executor.closing import Closing, RunResult
 from executor.errors import RunClosed
 from executor.opening import Opening
@@ -181,7 +183,8 @@ async def open_run(
             opening.started if resume is None else opening.resumed, held, resume
         )
         book, directory = opened.book, opened.directory
-        workshop = Workshop(
+        per_call = remit.sandbox.lifetime == "call"
+        workshop = (CallWorkshop if per_call else Workshop)(
             opened.spec,
             sandbox_factory,
             shell=opened.shell,
@@ -196,7 +199,7 @@ async def open_run(
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(partial(shutil.rmtree, directory.path, ignore_errors=True))
             raise
-        performer = Performer(remit=remit, workshop=workshop)
+        performer = _performer(remit, workshop)
         broker = Broker(
             remit=remit,
             ledger=opened.ledger,
@@ -218,8 +221,21 @@ async def open_run(
                 await run.leave()
 
 
+def _performer(remit: Remit, workshop: Workshop) -> Performer:
+    if isinstance(workshop, CallWorkshop):
+        return CallPerformer(remit=remit, workshop=workshop)
+    return Performer(remit=remit, workshop=workshop)
+
+
 def _noting(book: Book) -> Callable[[Sandbox], None]:
+    first: tuple[int, Mapping[str, JsonValue]] | None = None
+
     def note(sandbox: Sandbox) -> None:
-        book.append("sandbox.opened", bodies.sandbox_opened(sandbox))
+        nonlocal first
+        body = bodies.sandbox_opened(sandbox)
+        # With a sandbox for each call most of a journal would be what does not differ from one to the next.
+        shorter = None if first is None else bodies.like_sandbox(body, first[1], same_as=first[0])
+        seq = book.append("sandbox.opened", shorter or body)
+        first = first or (seq, body)
 
     return note

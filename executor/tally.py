@@ -22,6 +22,11 @@ NOT_THE_MODELS: Final = frozenset(
 )
 
 
+_CONTROLS_UNKNOWN: Final = {"name": "controls", "state": "missing", "required": True}
+# Of a record that points at none: a sandbox of which nothing is known cannot have held what was required.
+_UNDESCRIBED: Final[Mapping[str, Any]] = {"controls": [_CONTROLS_UNKNOWN]}
+
+
 def counts_as_violation(reasons: Sequence[Reason]) -> bool:
     """Tell whether a denial is a rule that the model tried, and not only a run that is over."""
     return not NOT_THE_MODELS.issuperset([reason.code for reason in reasons])
@@ -54,6 +59,7 @@ class Tally:
     controls_missing: dict[str, int] = field(default_factory=dict)
     open_calls: dict[str, int] = field(default_factory=dict)
     _unsaved: bool = False
+    _described: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def note(self, seq: int, kind: str, body: Mapping[str, Any]) -> None:
         """Take one record into account."""
@@ -139,8 +145,11 @@ class Tally:
 
     def _opened_sandbox(self, seq: int, body: Mapping[str, Any]) -> None:
         self.sandboxes += 1
-        self.sandbox = body
-        for control in body["controls"]:
+        if body.get("same_as") is None:
+            self._described[seq] = self.sandbox = body
+        else:
+            self.sandbox = _completed(body, self._described.get(int(body["same_as"]), _UNDESCRIBED))
+        for control in self.sandbox["controls"]:
             if control["state"] == "missing" and control["required"]:
                 self.controls_missing[str(control["name"])] = seq
 
@@ -152,6 +161,12 @@ class Tally:
             # What those calls had changed went with the process that had the sandbox.
             self.interrupted.append(seq)
             self._unsaved = False
+
+
+def _completed(body: Mapping[str, Any], first: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fill in what the record of a sandbox leaves to the one that it says it is the same as."""
+    controls = {control["name"]: control for control in (*first["controls"], *body["controls"])}
+    return {**body, **first, "id": body["id"], "controls": list(controls.values())}
 
 
 class LedgerFold:
@@ -192,9 +207,10 @@ class LedgerFold:
     def _ended(self, body: Mapping[str, Any]) -> None:
         call = str(body["call"])
         self._open.discard(call)
+        if body["status"] == "denied":
+            self._denied(body.get("reasons", ()))
         if body["settled"] == "released":
             self.ledger = self.ledger.release(call)
-            self._denied(body.get("reasons", ()))
             return
         self.ledger = self.ledger.settle(
             call, written_bytes=int(body["written_bytes"]), output_bytes=int(body["output_bytes"])

@@ -81,7 +81,7 @@ class Watch:
             unreadable = Reason(code="growth.beyond_scope", detail=f"the changes cannot be read: {error}")
             return Seen(changed=(), grown=(unreadable,))
         self._known |= new
-        return Seen(changed=tuple(sorted(new)), grown=_by_code(found))
+        return Seen(changed=tuple(sorted(new)), grown=by_code(found))
 
     async def _writers_done(self) -> None:
         with anyio.move_on_after(_WAIT_SECONDS):
@@ -97,13 +97,15 @@ async def _paths(layer: Layer) -> frozenset[str]:
     return await to_thread.run_sync(changed_paths, layer)
 
 
-def _by_code(found: Sequence[Reason]) -> tuple[Reason, ...]:
+def by_code(found: Sequence[Reason]) -> tuple[Reason, ...]:
+    """Join reasons that name one path each into one a code."""
     paths: dict[str, list[str]] = {}
     for reason in found:
         paths.setdefault(reason.code, []).append(reason.detail)
-    return tuple(Reason(code=code, detail=_listed(names)) for code, names in paths.items())
+    return tuple(Reason(code=code, detail=listed(names)) for code, names in paths.items())
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Name some paths in a sentence and count the rest."""
     more = len(names) - _SHOWN
     return ", ".join(map(shown, names[:_SHOWN])) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,7 @@
-"""The sandbox of one run: opened once, replaced with all that was in it when it died, closed once."""
+"""The sandbox of one run: opened once, replaced with all that was in it when it died, closed once.
+
+``executor.call_workshop`` has the one for a sandbox for each call.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import anyio
 from anyio import to_thread
@@ -14,12 +17,26 @@ from anyio import to_thread
 from sandboxes.base import Layer, Sandbox, SandboxSpec
 from sandboxes.errors import SandboxDied
 from sandboxes.workspace.manifest import Manifest, export_changes
-from sandboxes.workspace.restore import restore_changes
+from sandboxes.workspace.restore import KeptChanges, restore_changes
 
 SandboxFactory: TypeAlias = Callable[[SandboxSpec], AbstractAsyncContextManager[Sandbox]]
 
 MAX_RESTARTS: Final = 8
 _CLOSE_SECONDS: Final = 10.0
+
+
+class Entered(NamedTuple):
+    """A live sandbox and the context that ends it."""
+
+    context: AbstractAsyncContextManager[Sandbox]
+    sandbox: Sandbox
+
+    async def leave(self) -> bool:
+        """End the sandbox, also for a caller that was cancelled; False when it did not end in time."""
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self.context.__aexit__(None, None, None)
+            return True
+        return False
 
 
 class Workshop:
@@ -40,8 +57,7 @@ class Workshop:
         self.factory = factory
         self._spool = spool
         self._opened = opened
-        self._context: AbstractAsyncContextManager[Sandbox] | None = None
-        self._sandbox: Sandbox | None = None
+        self._entered: Entered | None = None
         # Its layer lives as long as the object does, which is longer than the sandbox itself.
         self._kept: Sandbox | None = None
         self._closed = False
@@ -58,18 +74,14 @@ class Workshop:
         Raises:
             SandboxError: It cannot be had.
         """
-        context = self.factory(self.spec)
-        sandbox = await context.__aenter__()
+        entered = await self._enter(manifest)
         try:
-            if manifest is not None:
-                await restore_changes(manifest, sandbox)
-            self._opened(sandbox)
+            self._opened(entered.sandbox)
         except BaseException:
-            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-                await context.__aexit__(None, None, None)
+            await entered.leave()
             raise
-        self._context, self._sandbox, self._kept = context, sandbox, sandbox
-        return sandbox
+        self._entered, self._kept = entered, entered.sandbox
+        return entered.sandbox
 
     async def sandbox(self) -> Sandbox:
         """Give the live sandbox; one that died is replaced first.
@@ -77,22 +89,19 @@ class Workshop:
         Raises:
             SandboxError: It died and there is no other one to be had.
         """
-        if self._sandbox is not None:
-            return self._sandbox
+        if self._entered is not None:
+            return self._entered.sandbox
         async with self._replacing:
-            return self._sandbox or await self._replaced()
+            return await self._replaced() if self._entered is None else self._entered.sandbox
 
     async def discard(self, sandbox: Sandbox) -> None:
         """Give up a sandbox that failed; calls that are still in it fail, the next one gets another."""
-        if self._sandbox is not sandbox:
-            return
-        self._sandbox = None
-        await self._leave()
+        if self._entered is not None and self._entered.sandbox is sandbox:
+            await self._leave()
 
     async def close(self) -> Layer:
         """Kill everything inside and give the changes, which nothing can alter any more."""
         self._closed = True
-        self._sandbox = None
         await self._leave()
         if self._kept is None:
             raise SandboxDied("the sandbox was never open")
@@ -112,9 +121,19 @@ class Workshop:
         kept = await to_thread.run_sync(export_changes, layer, self._spool / f"restart-{self.restarts}")
         return await self.open(kept)
 
+    async def _enter(self, kept: KeptChanges | None) -> Entered:
+        """Open a sandbox and put changes into it."""
+        context = self.factory(self.spec)
+        entered = Entered(context, await context.__aenter__())
+        try:
+            if kept is not None:
+                await restore_changes(kept, entered.sandbox)
+        except BaseException:
+            await entered.leave()
+            raise
+        return entered
+
     async def _leave(self) -> None:
-        context, self._context = self._context, None
-        if context is None:
-            return
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await context.__aexit__(None, None, None)
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            await entered.leave()

@@ -54,6 +54,7 @@ class SandboxSpec:
         hidden: Paths relative to the workspace that exist now and must read as empty to everything inside.
         read_only: Paths relative to the workspace that exist now and must not be written by anything inside.
         environment: The whole environment of every command.
+        lifetime: What the remit asks for. Whoever opens the sandboxes sees to it; one sandbox is the same.
     """
 
     kind: Literal["bubblewrap", "docker"]
@@ -257,11 +258,13 @@ class Sandbox(Protocol):
         create_parents: bool = True,
         must_not_exist: bool = False,
         expected_sha256: str | None = None,
+        modified_ns: int | None = None,
     ) -> FileWritten | FileProblem:
         """Put ``data`` in place by a temporary file and a rename.
 
         An existing file keeps its mode unless one is given. ``expected_sha256`` refuses with ``changed`` when
-        the file's present content is another.
+        the file's present content is another. ``modified_ns`` is the time of modification that it gets, in
+        nanoseconds since 1970; without it, now.
         """
         ...
 

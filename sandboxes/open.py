@@ -47,10 +47,6 @@ def check_spec(spec: SandboxSpec) -> None:
         raise SandboxUnavailable(
             f"sandbox kind {spec.kind!r} cannot be enforced here", hint="use kind: bubblewrap"
         )
-    if spec.lifetime != "task":
-        raise SandboxUnavailable(
-            f"sandbox lifetime {spec.lifetime!r} cannot be enforced here", hint="use lifetime: task"
-        )
     if spec.runtime is not None or spec.image is not None:
         raise SandboxUnavailable("kind bubblewrap has neither runtime nor image", hint="leave both out")
     if not spec.workspace.is_dir():

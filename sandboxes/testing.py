@@ -170,6 +170,7 @@ class FakeSandbox:
         create_parents: bool = True,
         must_not_exist: bool = False,
         expected_sha256: str | None = None,
+        modified_ns: int | None = None,
     ) -> FileWritten | FileProblem:
         """Write to the copy."""
         await self._enter("write_file", path)
@@ -181,6 +182,7 @@ class FakeSandbox:
             create_parents=create_parents,
             must_not_exist=must_not_exist,
             expected_sha256=expected_sha256,
+            modified_ns=modified_ns,
         )
         return await self._in_thread(write)
 

@@ -112,9 +112,18 @@ def instructions(remit: Remit) -> str:
     tools = ", ".join(f"{name} {count}" for name, count in remit.budget.tools.items() if count > 0)
     return (
         f"Task {remit.task.id}. The workspace is {remit.scope.mount}. Calls per tool: {tools or 'none'}. "
-        "Every answer says in `remaining` what is left. A call with status `denied` did not run and will not "
-        "run if it is repeated; go on without it."
+        "Every answer says in `remaining` what is left. A call with status `denied` had no effect and will "
+        f"have none if it is repeated; go on without it.{_keeping(remit)}"
     )
+
+
+def _keeping(remit: Remit) -> str:
+    """Say what of a call is kept, where that is not all of it."""
+    kept = " Nothing but the workspace outlives a call." if remit.sandbox.lifetime == "call" else ""
+    if remit.scope.growth == "refuse" and remit.budget.tools.get("terminal", 0) > 0:
+        covered = ", ".join(remit.scope.write) or "nothing"
+        kept += f" A command that changes more than {covered} loses all of its changes."
+    return kept
 
 
 def _annotations(name: str) -> types.ToolAnnotations:

@@ -62,6 +62,13 @@ class SandboxPart(Part):
         default=(),
         description="Each control: `observed` to hold, `configured` only, `unknown` or `missing`.",
     )
+    lifetime: Literal["task", "call"] | None = Field(
+        default=None, description="Whether all calls ran in one sandbox or each in a fresh one."
+    )
+    opened: StrictInt | None = Field(
+        default=None,
+        description="How many were opened for the run and its calls; this is the last of them.",
+    )
 
 
 class BudgetPart(Part):

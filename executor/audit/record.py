@@ -185,7 +185,14 @@ class SandboxOpened(Part):
     guest_digest: str = Field(description="Digest of the program that carries calls out.")
     strategy: Literal["overlay", "copy"] = Field(description="How the workspace is layered.")
     details: dict[str, str] = Field(default={}, description="Further facts of the backend.")
-    controls: tuple[ControlPart, ...] = Field(description="Every control.")
+    controls: tuple[ControlPart, ...] = Field(
+        description="Every control; with `same_as` those alone that were seen to be otherwise."
+    )
+    same_as: StrictInt | None = Field(
+        default=None,
+        description="Number of the record of an earlier sandbox: details and controls that are not told here "
+        "were seen in this one to be the same.",
+    )
 
 
 class CallDecided(Part):

@@ -102,7 +102,10 @@ def _commands(remit: Remit) -> Iterator[tuple[str, str]]:
         )
 
 
-_GROWTH = {"record": "recorded as growth: the verdict is then mixed at best", "refuse": "refused"}
+_GROWTH = {
+    "record": "recorded as growth: the verdict is then mixed at best",
+    "refuse": "refused, with all else that the call changed",
+}
 
 
 def _sandbox(remit: Remit) -> str:

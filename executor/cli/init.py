@@ -69,7 +69,7 @@ scope:
   write: ["src/**"]         # by segment: * stays within one folder, ** does not
   deny: [".env", "**/.env", "**/*.pem"]   # neither read nor written, by any tool
   protect: default          # .git, editor and agent settings, shell start files
-  growth: record            # a change beyond `write` is recorded; `refuse` stops it
+  growth: record            # a change beyond `write` is recorded; `refuse` drops it (lifetime: call)
 
 budget:
   tools: {list_files: 10, read_file: 20, search_files: 10, patch: 10, write_file: 5, terminal: 5}

@@ -120,10 +120,9 @@ def _rows(receipt: Receipt) -> Iterator[tuple[str, str]]:
     for growth in receipt.changes.growth:
         yield "  growth", f"{growth.code}: {growth.path}"
     if receipt.sandbox is not None:
-        yield (
-            "sandbox",
-            f"{receipt.sandbox.backend} {receipt.sandbox.backend_version}, {receipt.sandbox.strategy}",
-        )
+        sandbox = receipt.sandbox
+        many = f", a fresh one for each call, {sandbox.opened} opened" if sandbox.lifetime == "call" else ""
+        yield "sandbox", f"{sandbox.backend} {sandbox.backend_version}, {sandbox.strategy}{many}"
         for control in receipt.sandbox.controls:
             yield "  control", f"{control.state}: {control.name}: {control.observed or control.configured}"
     yield "journal", f"{plural(receipt.journal.size, 'record')}, root {receipt.journal.root}"

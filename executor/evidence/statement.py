@@ -42,7 +42,7 @@ def statement(run: Finished) -> dict[str, Any]:
         generator=f"remit {version('remit')}",
         run=_run(run),
         remit={"digest": digest(run.remit), "document": document},
-        sandbox=run.tally.sandbox,
+        sandbox=_sandbox(run),
         budget=_budget(document["budget"], run.ledger, run.elapsed_seconds),
         calls=_calls(run),
         violations=evidence.violations,
@@ -65,6 +65,13 @@ def _run(run: Finished) -> dict[str, Any]:
         "elapsed_us": round(run.elapsed_seconds * 1_000_000),
         "resumed": run.tally.resumed,
     }
+
+
+def _sandbox(run: Finished) -> dict[str, Any] | None:
+    if run.tally.sandbox is None:
+        return None
+    part = {key: value for key, value in run.tally.sandbox.items() if key != "same_as"}
+    return {**part, "lifetime": run.remit.sandbox.lifetime, "opened": run.tally.sandboxes}
 
 
 def _calls(run: Finished) -> dict[str, Any]:

@@ -41,13 +41,16 @@ class Performed:
     """How an allowed action went.
 
     Attributes:
-        denied: Only for what could not be known before: a link on the path that leads out of the workspace.
+        denied: Only for what could not be known before: a link on the path that leads out of the workspace,
+            and what a command was seen to have changed.
+        ran: Of a denial: it was carried out and its effects were thrown away, so it stays charged.
         output: The tool's bulk text, as bytes; what names it is ``Tool.text_field``.
         result: The tool's small fields, by the names that agents know.
         observed: Digests and sizes for the journal.
     """
 
     status: PerformedStatus = "ok"
+    ran: bool = False
     reasons: tuple[Reason, ...] = ()
     output: bytes = b""
     truncated: bool = False

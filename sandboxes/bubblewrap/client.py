@@ -119,6 +119,7 @@ class BubblewrapSandbox:
         create_parents: bool = True,
         must_not_exist: bool = False,
         expected_sha256: str | None = None,
+        modified_ns: int | None = None,
     ) -> FileWritten | FileProblem:
         """Put ``data`` in place by a temporary file and a rename."""
         fields = {
@@ -129,6 +130,7 @@ class BubblewrapSandbox:
             "create_parents": create_parents,
             "must_not_exist": must_not_exist,
             "expected_sha256": expected_sha256,
+            "modified_ns": modified_ns,
         }
         parse = partial(wire.written, path=path, size=len(data))
         if len(data) <= _PART_BYTES:

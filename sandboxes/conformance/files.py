@@ -23,6 +23,7 @@ from sandboxes.conformance.suite import (
 from sandboxes.workspace.changes import read_changes
 from sandboxes.workspace.manifest import export_changes
 from sandboxes.workspace.restore import restore_changes
+from sandboxes.workspace.snapshot import Snapshot
 
 _ODD_NAMES = ("-rf", "n\nl", "sp ace", "\udcff\udcfe", "\x1b[2J", "é", "%41", "*")
 
@@ -70,6 +71,17 @@ async def check_conditional_writing(open_sandbox: OpenSandbox, workspace: Path) 
         expect(await _read(sandbox, "a.txt"), (b"alpha\n", 0o644), "after refused writes")
         done(await sandbox.write_file("a.txt", b"x", expected_sha256=known))
         done(await sandbox.write_file("new", b"x", must_not_exist=True))
+
+
+async def check_times_of_modification(open_sandbox: OpenSandbox, workspace: Path) -> None:
+    """A written file gets the time of modification that is asked for, to the nanosecond."""
+    asked = 1_000_000_000_123_456_789
+    async with open_sandbox(spec(workspace)) as sandbox:
+        done(await sandbox.write_file("a.txt", b"x", modified_ns=asked))
+    snapshot = await anyio.to_thread.run_sync(Snapshot.of, sandbox)
+    [change] = snapshot.changes
+    content = await anyio.to_thread.run_sync(snapshot.content, change)
+    expect((content.data, content.modified_ns), (b"x", asked), "a file with a time asked for")
 
 
 async def check_problems_of_paths(open_sandbox: OpenSandbox, workspace: Path) -> None:
@@ -271,6 +283,7 @@ FILE_CHECKS = checks(
     check_reading,
     check_writing,
     check_conditional_writing,
+    check_times_of_modification,
     check_problems_of_paths,
     check_links_are_not_followed,
     check_removing,

@@ -137,7 +137,9 @@ def _write(workspace: Workspace, path: bytes, request: dict[str, Any]) -> dict[s
         present = _present(parent, name)
         _check_replaceable(workspace, path, present, request)
         mode = _mode_for(present, request["mode"])
-        _put(parent, name, request["data"], upload, mode, exclusive=request["must_not_exist"])
+        _put(
+            parent, name, request["data"], upload, mode, request.get("modified_ns"), request["must_not_exist"]
+        )
     except BaseException:
         for directory, created in reversed(made):
             os.rmdir(created, dir_fd=directory)
@@ -235,7 +237,15 @@ def _mode_for(present: os.stat_result | None, wanted: int | None) -> int:
     return _NEW_FILE_MODE if present is None else stat.S_IMODE(present.st_mode)
 
 
-def _put(parent: int, name: bytes, data: bytes, upload: bytes | None, mode: int, exclusive: bool) -> None:
+def _put(
+    parent: int,
+    name: bytes,
+    data: bytes,
+    upload: bytes | None,
+    mode: int,
+    modified_ns: int | None,
+    exclusive: bool,
+) -> None:
     temporary = b".remit-%s.tmp" % os.urandom(8).hex().encode()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
@@ -245,6 +255,8 @@ def _put(parent: int, name: bytes, data: bytes, upload: bytes | None, mode: int,
                 uploads.move(upload, descriptor)
             _write_all(descriptor, data)
             os.fchmod(descriptor, mode)
+            if modified_ns is not None:
+                os.utime(descriptor, ns=(modified_ns, modified_ns))
         finally:
             os.close(descriptor)
         if exclusive:

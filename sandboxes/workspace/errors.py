@@ -10,6 +10,7 @@ SandboxError
 
 from __future__ import annotations
 
+from sandboxes.base import FileProblemKind
 from sandboxes.errors import SandboxError
 
 
@@ -34,6 +35,10 @@ class ApplyFailed(WorkspaceError):
 
 
 class RestoreFailed(WorkspaceError):
-    """A sandbox refused a file operation that would have put a change back."""
+    """A sandbox refused a file operation that would have put a change back; ``kind`` is how."""
 
     code = "sandbox.start"
+
+    def __init__(self, message: str, *, kind: FileProblemKind, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind

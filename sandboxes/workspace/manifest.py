@@ -35,6 +35,7 @@ from sandboxes.workspace.cursor import TreeCursor, open_file
 from sandboxes.workspace.errors import ChangesInvalid, LayerUnreadable
 from sandboxes.workspace.layers import EntryKind, write_all, write_sparse
 from sandboxes.workspace.names import escape_name, parts_of, to_bytes, to_text
+from sandboxes.workspace.restore import Content
 
 FORMAT: Literal["remit-changes/1"] = "remit-changes/1"
 MANIFEST_NAME = "manifest.json"
@@ -78,6 +79,14 @@ class Manifest:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ChangesInvalid(f"{self.directory}: content {sha256} is not what its name says")
         return data
+
+    def content(self, change: Change) -> Content:
+        """Read the content of a changed file; when it was modified is not kept.
+
+        Raises:
+            ChangesInvalid: It is missing or is not what its name says.
+        """
+        return Content(self.read_blob(change.sha256 or ""), None)
 
     def digests(self) -> dict[str, str | None]:
         """Map each changed path, escaped as `escape_name` does, to what is there now.

@@ -98,6 +98,7 @@ class PrivateTree:
         create_parents: bool,
         must_not_exist: bool,
         expected_sha256: str | None,
+        modified_ns: int | None = None,
     ) -> FileWritten | FileProblem:
         """Put a file in place by a temporary file and a rename."""
         try:
@@ -110,7 +111,10 @@ class PrivateTree:
                     cursor, entry, must_not_exist=must_not_exist, expected_sha256=expected_sha256
                 )
                 kept = 0o644 if entry is None else entry.mode
-                _replace(cursor.fd, parts_of(path)[-1], data, kept if mode is None else mode)
+                name = parts_of(path)[-1]
+                _replace(cursor.fd, name, data, kept if mode is None else mode)
+                if modified_ns is not None:
+                    os.utime(name, ns=(modified_ns, modified_ns), dir_fd=cursor.fd)
             return FileWritten(created=entry is None, bytes_written=len(data), directories_created=len(made))
         except (_Stopped, OSError) as problem:
             return _problem(path, problem)

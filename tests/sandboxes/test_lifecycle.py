@@ -301,7 +301,6 @@ def test_an_orphan_of_a_broker_killed_in_the_middle_of_a_start_is_ended(workspac
     ("changes", "words"),
     [
         ({"kind": "docker"}, "docker"),
-        ({"lifetime": "call"}, "lifetime"),
         ({"image": "debian"}, "image"),
         ({"workspace": Path("/nonexistent")}, "no directory"),
         ({"mount": "relative"}, "absolute"),

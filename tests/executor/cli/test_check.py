@@ -18,6 +18,18 @@ def test_a_valid_remit_is_said_in_words(project):
     assert ended.out.rstrip().endswith("this host can enforce it")
 
 
+def test_a_sandbox_for_each_call_is_said_and_what_becomes_of_growth(project):
+    text = (project.folder / "remit.yaml").read_text()
+    refusing = text.replace("scope:\n", "sandbox: {lifetime: call}\nscope:\n  growth: refuse\n")
+    (project.folder / "remit.yaml").write_text(refusing)
+
+    ended = project("check", project.remit)
+
+    assert ended.code == 0, ended.err
+    assert "a fresh one for each call" in ended.out
+    assert "a change beyond `writes` is refused, with all else that the call changed" in ended.out
+
+
 def test_the_words_come_as_json_too(project):
     report = project("check", project.remit, "--json").json()
 
