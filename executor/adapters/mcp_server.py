@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 import mcp.types as types
@@ -26,6 +25,7 @@ from executor.adapters.stdio import stdio_streams
 from executor.outcome import ToolOutcome
 from executor.run import Run
 from executor.tools.registry import TOOLS
+from executor.version import version
 
 SERVER_NAME = "remit"
 # Clients re-issue a call whose answer they lost; only an id of their own tells that from a second call.
@@ -58,7 +58,7 @@ def build_server(run: Run) -> Server[dict[str, Any]]:
 
     return Server(
         SERVER_NAME,
-        version=version("remit"),
+        version=version(),
         instructions=instructions(run.remit),
         on_list_tools=list_tools,
         on_call_tool=call_tool,

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC
-from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -31,6 +29,7 @@ from executor.audit.scan import Tail
 from executor.audit.signer import Signer
 from executor.audit.sink import FileSink, Sink, create_locked, open_locked, sync_path
 from executor.audit.writer import LineWriter
+from executor.version import version
 
 Durability = Literal["process", "disk"]
 
@@ -304,7 +303,7 @@ class Journal:
             "key": self._signer.verifier(self.origin).text,
             "durability": self.durability,
             "reserve": "fallocate" if self._writer.reserves else "none",
-            "software": _software(),
+            "software": f"remit {version()}",
         }
         self._append(kind, {**body, "journal": journal})
         self.checkpoint()
@@ -388,14 +387,3 @@ class Journal:
             }
             self._append("checkpoint", noted)
         return checkpoint
-
-
-@cache
-def _software() -> str:
-    # importlib's own way to the version parses all of the metadata as an e-mail, and imports what does that.
-    try:
-        metadata = distribution("remit").read_text("METADATA") or ""
-    except PackageNotFoundError:
-        metadata = ""
-    lines = (line.partition(": ") for line in metadata.splitlines())
-    return f"remit {next((value for name, _, value in lines if name == 'Version'), 'unknown')}"

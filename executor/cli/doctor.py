@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -15,6 +14,7 @@ from executor.cli.errors import EXIT_MACHINERY, EXIT_OK
 from executor.cli.load import open_store
 from executor.cli.options import json_option, state_dir_option
 from executor.cli.text import table, visible, write, write_json
+from executor.version import version
 from sandboxes.base import BackendReport
 from sandboxes.probe import probe
 
@@ -39,7 +39,7 @@ def command(state_dir: Path | None, as_json: bool) -> int:
 
 def _host(state_dir: Path | None) -> Mapping[str, str]:
     return {
-        "remit": version("remit"),
+        "remit": version(),
         "python": f"{platform.python_version()} ({sys.executable})",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "user": "root; sandboxes get an unprivileged uid" if os.geteuid() == 0 else f"uid {os.geteuid()}",

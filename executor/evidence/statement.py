@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from typing import Any
 
 from budgets.ledger import Ledger
@@ -13,6 +12,7 @@ from budgets.verdict import Evidence, Verdict
 from executor.audit.journal import Seal
 from executor.audit.receipt import build_statement
 from executor.tally import Tally
+from executor.version import version
 from sandboxes.workspace.manifest import Manifest
 
 
@@ -39,7 +39,7 @@ def statement(run: Finished) -> dict[str, Any]:
     evidence = run.evidence
     return build_statement(
         seal=run.seal,
-        generator=f"remit {version('remit')}",
+        generator=f"remit {version()}",
         run=_run(run),
         remit={"digest": digest(run.remit), "document": document},
         sandbox=_sandbox(run),
