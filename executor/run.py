@@ -26,13 +26,14 @@ from executor.call_performer import CallPerformer
 from executor.call_workshop import CallWorkshop
 from executor.closing import Closing, RunResult
 from executor.errors import RunClosed
-from executor.opening import Opening
+from executor.opening import Opened, Opening
 from executor.outcome import ToolOutcome
 from executor.performer import Performer
 from executor.store import RunDirectory, RunStore
 from executor.workshop import SandboxFactory, Workshop
-from sandboxes.base import Sandbox
+from sandboxes.base import Sandbox, SandboxSpec
 from sandboxes.open import open_sandbox
+from sandboxes.pool import WarmPool
 
 _LEAVE_SECONDS: Final = 60.0
 _REST_SECONDS: Final = 10.0
@@ -182,43 +183,65 @@ async def open_run(
         opened = await to_thread.run_sync(
             opening.started if resume is None else opening.resumed, held, resume
         )
-        book, directory = opened.book, opened.directory
-        per_call = remit.sandbox.lifetime == "call"
-        workshop = (CallWorkshop if per_call else Workshop)(
-            opened.spec,
-            sandbox_factory,
-            shell=opened.shell,
-            spool=directory.path / "restarts",
-            opened=_noting(book),
-        )
-        try:
-            await workshop.open(opened.manifest)
-        except BaseException:
-            if resume is None:
-                # Nothing ran: there is no run to keep.
-                with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(partial(shutil.rmtree, directory.path, ignore_errors=True))
-            raise
-        performer = _performer(remit, workshop)
-        broker = Broker(
-            remit=remit,
-            ledger=opened.ledger,
-            book=book,
-            performer=performer,
-            answers=opened.answers,
-            approver=approver,
-            approval_timeout_seconds=approval_timeout_seconds,
-            first_call=book.tally.last_call + 1,
-        )
-        closing = Closing(opened, remit=remit, workshop=workshop, source=source)
-        run = Run(broker=broker, book=book, workshop=workshop, closing=closing, directory=directory)
-        try:
-            if resume is not None:
-                await performer.take_up()
-            yield run
-        finally:
-            with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
-                await run.leave()
+        async with _opened_ahead(opened.spec, sandbox_factory) as factory:
+            workshop = await _workshop(opened, factory, keep_failed=resume is not None)
+            performer = _performer(remit, workshop)
+            broker = Broker(
+                remit=remit,
+                ledger=opened.ledger,
+                book=opened.book,
+                performer=performer,
+                answers=opened.answers,
+                approver=approver,
+                approval_timeout_seconds=approval_timeout_seconds,
+                first_call=opened.book.tally.last_call + 1,
+            )
+            run = Run(
+                broker=broker,
+                book=opened.book,
+                workshop=workshop,
+                closing=Closing(opened, remit=remit, workshop=workshop, source=source),
+                directory=opened.directory,
+            )
+            try:
+                if resume is not None:
+                    await performer.take_up()
+                yield run
+            finally:
+                with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
+                    await run.leave()
+
+
+@asynccontextmanager
+async def _opened_ahead(spec: SandboxSpec, factory: SandboxFactory) -> AsyncIterator[SandboxFactory]:
+    """Have a sandbox for each call opened while the call before it works.
+
+    A factory of the caller's own says for itself whether sandboxes wait.
+    """
+    if spec.lifetime != "call" or factory is not open_sandbox:
+        yield factory
+        return
+    async with WarmPool(spec) as pool:
+        yield pool.lease
+
+
+async def _workshop(opened: Opened, factory: SandboxFactory, *, keep_failed: bool) -> Workshop:
+    """Open the workshop; of a run that had never begun nothing is kept when that fails."""
+    workshop = (CallWorkshop if opened.spec.lifetime == "call" else Workshop)(
+        opened.spec,
+        factory,
+        shell=opened.shell,
+        spool=opened.directory.path / "restarts",
+        opened=_noting(opened.book),
+    )
+    try:
+        await workshop.open(opened.manifest)
+    except BaseException:
+        if not keep_failed:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(partial(shutil.rmtree, opened.directory.path, ignore_errors=True))
+        raise
+    return workshop
 
 
 def _performer(remit: Remit, workshop: Workshop) -> Performer:

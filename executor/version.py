@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 def version() -> str:
     """Return the installed version, or ``unknown`` for a tree that was never installed.
 
-    importlib's own way to it parses all of the metadata as an e-mail, and imports what does that: milliseconds
-    of every first run.
+    importlib's own way to it parses all of the metadata as an e-mail, and imports what does that, which takes
+    milliseconds of every first run.
     """
     try:
         metadata = distribution("remit").read_text("METADATA") or ""

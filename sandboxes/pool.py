@@ -86,8 +86,9 @@ class WarmPool:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return await self._stack.__aexit__(kind, error, trace)
+    ) -> None:
+        # Without the error: the task group would put what is its user's own into a group.
+        await self._stack.aclose()
 
     async def _take(self, spec: SandboxSpec) -> _Waiting | None:
         """Give the one that waits longest and still answers."""

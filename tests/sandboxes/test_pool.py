@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+from pathlib import Path
 
 import anyio
 import pytest
@@ -31,11 +32,11 @@ async def pool(spec):
 
 
 def is_alive(pid):
+    """Whether a process can still do something: a dead one that nobody has waited for has no command line."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
         return False
-    return True
 
 
 async def test_a_waiting_sandbox_is_leased_and_another_takes_its_place(pool, spec):
@@ -166,3 +167,10 @@ async def test_whoever_leases_what_cannot_be_had_learns_why(workspace):
         with pytest.raises(SandboxUnavailable, match="/proc"):
             async with pool.lease(spec):
                 pytest.fail("leased")
+
+
+async def test_what_its_user_raises_comes_out_as_it_is(spec):
+    with pytest.raises(KeyError, match="mine"):
+        async with WarmPool(spec) as pool:
+            await pool.filled()
+            raise KeyError("mine")

@@ -81,20 +81,22 @@ class Watching:
             yield sandbox
 
     def alive(self):
-        """Guests that are still a process of the host."""
-        return [pid for pid in self.guests if Path(f"/proc/{pid}").exists()]
+        """Guests that can still do something: a dead one that nobody has waited for has no command line."""
+        return [pid for pid in self.guests if command_line(pid)]
+
+
+def command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def running(text):
     """Pids of the host whose command line holds a text."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(int(pid))
-        except OSError:
-            continue
-    return found
+    return [
+        int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if text.encode() in command_line(pid)
+    ]
 
 
 @pytest.fixture
