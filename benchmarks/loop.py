@@ -25,7 +25,7 @@ from benchmarks.floor import (
     fork_exec_shell,
 )
 from benchmarks.measure import Figure, against, interleave, single
-from benchmarks.trees import MANY, make_tree, remit_over
+from benchmarks.trees import MANY, Lifetime, make_tree, remit_over
 from executor.run import Run, open_run
 from executor.store import RunStore
 from sandboxes.base import SandboxSpec
@@ -65,11 +65,12 @@ class Place:
         files: int = 10,
         terminal: int = MANY,
         output_limit: int = 128 * MIB,
+        lifetime: Lifetime = "task",
         durability: Literal["process", "disk"] = "process",
     ) -> AsyncIterator[Run]:
         """Open a run over a tree of that size."""
         tree = self.tree(files)
-        remit = remit_over(tree, terminal=terminal, output_limit=output_limit)
+        remit = remit_over(tree, terminal=terminal, output_limit=output_limit, lifetime=lifetime)
         async with open_run(remit, base=self.directory, store=self.store, durability=durability) as run:
             yield run
 
@@ -135,6 +136,7 @@ async def life(place: Place) -> list[Figure]:
         against("open and answer a first call", single("first", firsts), floor, target=""),
         against("leave a run, changes kept", single("leave", ends), floor, target=""),
         *await _leases(place),
+        *await _fresh(place, bare),
     ]
 
 
@@ -156,6 +158,21 @@ async def _leases(place: Place) -> list[Figure]:
     return [
         against("lease a waiting sandbox, first answer", single("lease", leases), kill, target="<= 1 ms"),
         against("close a sandbox", single("close", closes), kill, target="<= 1 ms"),
+    ]
+
+
+async def _fresh(place: Place, bare: BareBwrap) -> list[Figure]:
+    """Calls that each get a sandbox of their own, one right after the other."""
+    async with place.run(lifetime="call") as run:
+        steps = {
+            "bwrap call": bare.call,
+            "true": call(run, "terminal", command="true"),
+            "write": call(run, "terminal", command="date > out/now"),
+        }
+        taken = await interleave(steps, rounds=place.rounds, each=5)
+    return [
+        against("`true`, lifetime: call", taken["true"], taken["bwrap call"], target=""),
+        against("a writing command, lifetime: call", taken["write"], taken["bwrap call"], target=""),
     ]
 
 

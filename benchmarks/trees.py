@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from budgets.remit import Remit, parse
 
 FILES_PER_DIRECTORY = 500
+
+Lifetime: TypeAlias = Literal["task", "call"]
 
 _REMIT = """
 version: 1
 task: {{id: bench, class: benchmark}}
 sandbox:
   kind: bubblewrap
+  lifetime: {lifetime}
   disk: 512MiB
   pids: 256
   output_limit: {output_limit}
@@ -43,7 +47,9 @@ def make_tree(directory: Path, *, files: int) -> Path:
     return directory
 
 
-def remit_over(workspace: Path, *, terminal: int, output_limit: int) -> Remit:
+def remit_over(workspace: Path, *, terminal: int, output_limit: int, lifetime: Lifetime) -> Remit:
     """Make a remit that allows as many calls as a benchmark wants."""
-    text = _REMIT.format(workspace=workspace, calls=MANY, terminal=terminal, output_limit=output_limit)
+    text = _REMIT.format(
+        workspace=workspace, calls=MANY, terminal=terminal, output_limit=output_limit, lifetime=lifetime
+    )
     return parse(text, source="benchmark")

@@ -22,6 +22,7 @@ from sandboxes.open import open_sandbox
 Opener: TypeAlias = Callable[[SandboxSpec], AbstractAsyncContextManager[Sandbox]]
 
 _CLOSE_SECONDS = 10.0
+_AFTER_SECONDS = 0.005
 
 
 class _Waiting(NamedTuple):
@@ -116,6 +117,8 @@ class WarmPool:
                     return
             self._filled.set()
             await self._wanted.wait()
+            # Whoever has just leased one goes first.
+            await anyio.sleep(_AFTER_SECONDS)
 
     async def _add(self) -> bool:
         """Open one more; False when that is of no use: whoever leases next opens one and learns why."""

@@ -170,7 +170,9 @@ async def test_whoever_leases_what_cannot_be_had_learns_why(workspace):
 
 
 async def test_what_its_user_raises_comes_out_as_it_is(spec):
-    with pytest.raises(KeyError, match="mine"):
-        async with WarmPool(spec) as pool:
-            await pool.filled()
+    async def use():
+        async with WarmPool(spec):
             raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await use()
