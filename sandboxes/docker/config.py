@@ -93,7 +93,8 @@ def create_body(plan: Plan) -> dict[str, Any]:
         "AttachStdout": plan.by_stream,
         "AttachStderr": plan.by_stream,
         # Without the network hook a container starts in half the time, and has no network all the same.
-        "NetworkDisabled": True,
+        # gVisor wants the namespace that the hook makes.
+        "NetworkDisabled": plan.runtime != "runsc",
         "HostConfig": _host_config(plan),
     }
 

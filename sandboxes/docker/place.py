@@ -41,7 +41,7 @@ class Place:
 
     def __init__(self, sandbox: str, spec: SandboxSpec) -> None:
         self._spec = spec
-        self._undo = ExitStack()
+        self._mounted: list[str] = []
         self._is_root = os.geteuid() == 0
         self.uid = sandbox_uid() if self._is_root else os.geteuid()
         self.gid = self.uid if self._is_root else os.getegid()
@@ -61,9 +61,8 @@ class Place:
             SandboxUnavailable: The user's tree cannot be shown to the sandbox.
             OSError: This host refuses a mount or a file.
         """
-        with self._undo:
-            self.folder.mkdir(mode=0o700)
-            self._undo.callback(_remove_tree, str(self.folder))
+        self.folder.mkdir(mode=0o700)
+        try:
             (self.folder / OWNER_FILE).write_text(str(Owner.this_process()), encoding="utf-8")
             for part in _PARTS:
                 (self.folder / part).mkdir(mode=0o700)
@@ -71,7 +70,9 @@ class Place:
             self._make_store()
             self._make_empty()
             self._write_etc()
-            self._undo = self._undo.pop_all()
+        except BaseException:
+            self.forget()
+            raise
 
     def overlay(self, volume: str) -> Overlay:
         """Return the workspace's layers as the engine is to mount them."""
@@ -93,13 +94,23 @@ class Place:
         return (*found, *self._covers())
 
     def release(self) -> None:
-        """Take away what only the start needed; the container's own mounts hold the rest."""
-        if self._is_root:
-            self._undo.close()
+        """Take away the mounts, which only the start needed; those of the container hold what was in them."""
+        while self._mounted:
+            _detach(self._mounted.pop())
 
     def remove(self) -> None:
-        """Take away everything."""
-        self._undo.close()
+        """Take away all that nobody needs once the container is gone: for root everything but the open layer.
+
+        An ordinary user's changes lie in the directory itself; it goes with ``forget``.
+        """
+        self.release()
+        if self._is_root:
+            _remove_tree(str(self.folder))
+
+    def forget(self) -> None:
+        """Take away everything, the layer too."""
+        self.release()
+        _remove_tree(str(self.folder))
         if self.upper_fd >= 0:
             os.close(self.upper_fd)
             self.upper_fd = -1
@@ -119,7 +130,7 @@ class Place:
                 done.callback(os.close, identity)
                 mounts.restrict_tree(clone, identity_map=identity)
                 mounts.attach_tree(clone, place)
-            self._undo.callback(_detach, place)
+            self._mounted.append(place)
             self.lower = "id-mapped"
         except OSError as error:
             if error.errno not in _CANNOT_MAP:
@@ -129,7 +140,7 @@ class Place:
     def _copy_lower(self, tree: str, place: str) -> None:
         room = copying.room_here()
         mounts.mount_tmpfs(place, f"size={max(room.size_bytes, 1)},nr_inodes={room.entries + 2},mode=700")
-        self._undo.callback(_detach, place)
+        self._mounted.append(place)
         with ExitStack() as done:
             source = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             done.callback(os.close, source)
@@ -150,7 +161,7 @@ class Place:
         store, limits = str(self.folder / "store"), self._spec.limits
         if self._is_root:
             mounts.mount_tmpfs(store, f"size={limits.disk_bytes},nr_inodes={limits.inodes},mode=700")
-            self._undo.callback(_detach, store)
+            self._mounted.append(store)
         for name in ("upper", "work"):
             os.mkdir(f"{store}/{name}", 0o700)
             os.chown(f"{store}/{name}", self.uid, self.gid)

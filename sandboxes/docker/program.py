@@ -34,6 +34,7 @@ _MODULES: Final = (
     "contained.memory",
     "contained.fill",
     "contained.channel",
+    "contained.sweep",
     "contained.keeper",
     "contained.cell",
     "contained.command",

@@ -7,6 +7,7 @@ import secrets
 import socket
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
@@ -105,7 +106,15 @@ class DockerSandbox:
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         """Run one command to its end."""
-        return await _opened(self._calls).exec(request)
+        result = await _opened(self._calls).exec(request)
+        return self._with_the_hosts_view(result)
+
+    def _with_the_hosts_view(self, result: ExecResult) -> ExecResult:
+        """Name the limit on files for a runtime that does not show it inside."""
+        failed = result.limit is None and result.exit_code != 0
+        if self._place is None or not failed or os.fstatvfs(self._place.upper_fd).f_ffree:
+            return result
+        return replace(result, limit="inodes", exit_code=None, signal=None)
 
     async def exec_last(self, request: ExecRequest) -> ExecResult:
         """Run one command and end the container with its exit status, as the engine observed it."""
@@ -249,7 +258,7 @@ class DockerSandbox:
 
     def _keep_layer(self, place: Place) -> None:
         self._layer = Layer(upper_fd=place.upper_fd, lower=self._spec.workspace, strategy="overlay")
-        weakref.finalize(self, place.remove)
+        weakref.finalize(self, place.forget)
 
     def _plan(self, image: Image, runtime: str, uid: int, gid: int, **details: Any) -> Plan:
         return Plan(
@@ -392,7 +401,7 @@ class DockerSandbox:
             return
         finally:
             if self._place is not None:
-                await anyio.to_thread.run_sync(self._place.release)
+                await anyio.to_thread.run_sync(self._place.remove)
 
     async def _remove(self) -> None:
         container = self._container

@@ -42,6 +42,10 @@ class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001
     _type_ = "l"
 
 
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001
+    _type_ = "i"
+
+
 class _Character(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001
     _type_ = "c"
 
@@ -52,14 +56,20 @@ class _Function(_ctypes.CFuncPtr):
     _restype_ = _Long
 
 
-def _function(name: str) -> Any:
+class _IntFunction(_ctypes.CFuncPtr):
+    # Read as a long, the int -1 of some C libraries is 4294967295, and no failure is ever seen.
+    _flags_ = _Function._flags_
+    _restype_ = _Int
+
+
+def _function(name: str, kind: Any) -> Any:
     program = _ctypes.dlopen(None, 0)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    return _Function(_ctypes.dlsym(program, name))
+    return kind(_ctypes.dlsym(program, name))
 
 
-_syscall = _function("syscall")
-_mount = _function("mount")
-_prctl = _function("prctl")
+_syscall = _function("syscall", _Function)
+_mount = _function("mount", _IntFunction)
+_prctl = _function("prctl", _IntFunction)
 
 _ARM = os.uname().machine == "aarch64"
 _NR_CLONE = 220 if _ARM else 56

@@ -7,6 +7,7 @@ import time
 
 from sandboxes.guest import watch
 from sandboxes.guest.contained import memory
+from sandboxes.guest.contained.owner import AsOwner
 from sandboxes.guest.contained.report import EXITED, FAILED, NO_DIRECTORY, NO_EXEC
 from sandboxes.guest.output import Output
 
@@ -38,7 +39,7 @@ class Command:
         self._failure: tuple[int, int] | None = None
         self._peak_bytes = 0
         self._places = (settings["mount"], "/tmp", "/dev/shm")
-        self._free_before = [watch.free_blocks_and_inodes(place) for place in self._places]
+        self._free_before = [_free_blocks_and_inodes(place) for place in self._places]
         self._was_full: str | None = None
         self._used_before = watch.used_bytes(settings["mount"])
         self._kills_before = memory.kills()
@@ -115,9 +116,12 @@ class Command:
             self.stop("pids")
         if usage.cpu_seconds >= settings["cpu_seconds"]:
             self.stop("cpu")
-        self._peak_bytes = max(self._peak_bytes, min(usage.resident_bytes, settings["memory_bytes"]))
-        if usage.resident_bytes > settings["memory_bytes"] and memory.held(usage) > settings["memory_bytes"]:
+        # Only the owner may ask how many of a page's users there are.
+        with AsOwner(settings["uid"]):
+            used = watch.held_bytes(usage, settings["memory_bytes"])
+        if used > settings["memory_bytes"]:
             self.stop("memory")
+        self._peak_bytes = max(self._peak_bytes, used)
         self._was_full = self._full_place(only_new=True) or self._was_full
 
     def finish(self) -> dict[str, Any]:
@@ -178,9 +182,15 @@ class Command:
 
     def _full_place(self, only_new: bool) -> str | None:
         for place, (blocks_before, inodes_before) in zip(self._places, self._free_before):  # noqa: B905 (3.10)
-            blocks, inodes = watch.free_blocks_and_inodes(place)
+            blocks, inodes = _free_blocks_and_inodes(place)
             if blocks == 0 and (blocks_before > 0 or not only_new):
                 return "disk"
             if inodes == 0 and (inodes_before > 0 or not only_new):
                 return "inodes"
         return None
+
+
+def _free_blocks_and_inodes(place: str) -> tuple[int, int]:
+    """Return how much is free; a file system that does not count its files is never full of them."""
+    status = os.statvfs(place)
+    return status.f_bfree, status.f_ffree if status.f_files else 1

@@ -18,7 +18,7 @@ import select
 import time
 
 from sandboxes.guest import frames, system, watch
-from sandboxes.guest.contained import owner
+from sandboxes.guest.contained import owner, sweep
 from sandboxes.guest.contained.report import EXITED, FAILED, NO_DIRECTORY, NO_EXEC, READY, STATUS
 
 TYPE_CHECKING = False
@@ -42,7 +42,8 @@ def keep(settings: dict[str, Any], go: int, status: int, output: int, source: in
     global _child
     try:
         _signal.signal(_SIGUSR1, _kill_child)
-        system.set_child_subreaper()
+        if settings["subreaper"]:
+            system.set_child_subreaper()
         _child = os.fork()
         if _child == 0:
             _wait_for_words(settings, go, status, output, source, dressed)
@@ -60,7 +61,11 @@ def _kill_child(_number: int, _frame: Any) -> None:
     global _kill_asked
     _kill_asked = True
     if _child and not _ended:
-        os.kill(_child, _SIGKILL)
+        try:
+            os.kill(_child, _SIGKILL)
+        except ProcessLookupError:
+            # Collected in this very moment.
+            return
 
 
 def _reap_until_the_end(settings: dict[str, Any], status: int) -> None:
@@ -106,23 +111,9 @@ def _signal_below(number: int) -> None:
 
 
 def _end_while_all_stand_still(settings: dict[str, Any]) -> None:
-    _signal_all(settings, _SIGSTOP)
+    sweep.signal_all(settings, _SIGSTOP)
     _signal_below(_SIGKILL)
-    _signal_all(settings, _SIGCONT)
-
-
-def _signal_all(settings: dict[str, Any], number: int) -> None:
-    """Send a signal to every process of the commands' uid at once; no fork can slip through."""
-    child = os.fork()
-    if child == 0:
-        try:
-            owner.become_signaller(settings)
-            os.kill(-1, number)
-        except ProcessLookupError:
-            pass
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    sweep.signal_all(settings, _SIGCONT)
 
 
 def _wait_for_words(
@@ -156,8 +147,13 @@ def _limit(settings: dict[str, Any]) -> None:
     system.set_limit(system.RLIMIT_CPU, settings["cpu_seconds"], slack=1)
     # The control group holds the memory; this only bounds how far one process gets between two looks.
     system.set_limit(system.RLIMIT_DATA, 2 * settings["memory_bytes"] + _DATA_SLACK_BYTES)
-    for resource in (system.RLIMIT_CORE, system.RLIMIT_MEMLOCK, system.RLIMIT_MSGQUEUE):
+    for resource in (system.RLIMIT_CORE, system.RLIMIT_MEMLOCK):
         system.set_limit(resource, 0)
+    try:
+        system.set_limit(system.RLIMIT_MSGQUEUE, 0)
+    except PermissionError:
+        # gVisor has no such limit, and no message queues.
+        return
 
 
 def _confine(settings: dict[str, Any]) -> None:
@@ -177,6 +173,9 @@ def _execute(words: dict[str, Any], output: int, source: int, status: int) -> No
     os.dup2(source if words["has_stdin"] else os.open("/dev/null", os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    # One that had the wanted number already was not duplicated, and would be closed by the execve.
+    for number in (0, 1, 2):
+        os.set_inheritable(number, True)
     argv = [system.fs_bytes(word) for word in words["argv"]]
     variables = {system.fs_bytes(name): system.fs_bytes(text) for name, text in words["environment"].items()}
     _report(status, NO_EXEC, _execute_first(argv, variables))

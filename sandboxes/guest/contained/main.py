@@ -9,7 +9,7 @@ import select
 import time
 
 from sandboxes.guest import files, frames, paths, prepare, system, watch
-from sandboxes.guest.contained import fill, owner
+from sandboxes.guest.contained import fill, owner, sweep
 from sandboxes.guest.contained.cell import Cell
 from sandboxes.guest.contained.channel import Channel, open_channel
 from sandboxes.guest.contained.command import Command
@@ -71,6 +71,7 @@ class Guest:
 
     def _prepare(self) -> None:
         self._ends = time.monotonic() + self._settings["lifetime_seconds"]
+        self._settings["subreaper"] = _knows_subreapers()
         owner.take_group(self._settings)
         self._as_owner = owner.AsOwner(self._settings["uid"])
         with self._as_owner:
@@ -243,11 +244,20 @@ class Guest:
         for descriptor in (cell.status, cell.output, cell.input):
             self._unregister(descriptor)
         del self._commands[command.nonce]
+        if not self._settings["subreaper"]:
+            self._end_strays()
         reply = command.finish()
         cell.close()
         if command.last:
             self._leave(command.nonce, reply)
         self._reply(command.nonce, reply)
+
+    def _end_strays(self) -> None:
+        keepers = {command.cell.pid for command in self._commands.values()}
+        if keepers:
+            sweep.end_strays(self._settings, keepers)
+        else:
+            sweep.end_all(self._settings)
 
     def _leave(self, nonce: bytes, reply: dict[str, Any]) -> None:
         """Send the last reply and end the sandbox with the command's status, for the host to compare."""
@@ -274,6 +284,18 @@ class Guest:
             command.check(usages[command.cell.pid], now)
         # At the end of a look, so that looking never takes more than half of the time.
         self._next_check = max(time.monotonic() + (time.monotonic() - now), now + _TICK_MILLISECONDS / 1000)
+
+
+def _knows_subreapers() -> bool:
+    """Try it in a child: PID 1 is a subreaper anyway, and may ask to be one on every kernel."""
+    child = os.fork()
+    if child == 0:
+        try:
+            system.set_child_subreaper()
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _reap() -> None:
