@@ -119,12 +119,6 @@ class GuestCalls:
         """Have the guest answer."""
         self._checked(wire.check_reply, await self._call("ping", {}), "pong")
 
-    async def fill(self, entries: list[list[Any]]) -> None:
-        """Put a batch of a tree into an empty workspace."""
-        size = sum(len(entry[-1]) for entry in entries)
-        reply = await self._call("fill", {"entries": entries})
-        self._checked(wire.written, reply, path=".", size=size)
-
     def close(self) -> None:
         """Close the channel; calls under way fail."""
         self._channel.close()
@@ -179,4 +173,3 @@ class GuestCalls:
             return parse(reply, *kinds, **details)
         except SandboxIntegrity as error:
             raise self._channel.fail(error) from None
-

@@ -23,7 +23,7 @@ _SHM_BYTES: Final = 16 * 1024 * 1024
 _TMP_INODES: Final = 16384
 _GUEST_OPEN_FILES: Final = 4096
 # gVisor's kernel is a process of the host: its threads count as well, and it needs memory of its own.
-_SENTRY_PIDS: Final = 512
+_SENTRY_PIDS: Final = 2048
 _SENTRY_BYTES: Final = 128 * 1024 * 1024
 
 
@@ -151,7 +151,7 @@ def _resources(plan: Plan) -> dict[str, Any]:
 
 
 def memory_ceiling(limits: ResourceLimits) -> int:
-    """Return what the control group is to hold: processes, what lies in memory file systems, and the guest."""
+    """Return what the control group is to hold: processes, memory file systems and the guest."""
     return limits.memory_bytes + limits.disk_bytes + limits.tmp_bytes + _SHM_BYTES + _GUEST_BYTES
 
 

@@ -37,7 +37,7 @@ class Container:
         )
         return cls(engine, made["Id"])
 
-    async def attach(self) -> Any:
+    async def attach(self) -> object:
         """Return the stream of its stdin, stdout and stderr."""
         options = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         return await self._engine.ask("attach", lambda api: api.attach_socket(self.id, options))

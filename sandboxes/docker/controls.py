@@ -1,8 +1,7 @@
 """Compare what a container was asked to have with what the engine and, where it can be read, the kernel say.
 
-The process looked at is the one that waits to become the first command: it has given up all that a command may
-not have. Where the engine is on another host only its own word is there: a control that rests on that alone is
-``configured``, never ``observed``.
+The process looked at is the one that waits to become the first command: it has given up all that a command
+may not have. A control that rests on the engine's word alone is ``configured``, never ``observed``.
 """
 
 from __future__ import annotations
@@ -84,11 +83,13 @@ def _asked_controls(plan: Plan, inspected: Mapping[str, Any]) -> tuple[Control, 
     """Look for each setting of the request in what the engine says that it made."""
     wanted, host = create_body(plan), inspected.get("HostConfig") or {}
     compared = (
-        "Runtime", "NetworkMode", "IpcMode", "PidMode", "Privileged", "ReadonlyRootfs", "Memory", "MemorySwap",
-        "NanoCpus", "PidsLimit", "UsernsMode", "ShmSize",
+        "Runtime", "NetworkMode", "IpcMode", "PidMode", "Privileged", "ReadonlyRootfs", "Memory",
+        "MemorySwap", "NanoCpus", "PidsLimit", "UsernsMode", "ShmSize",
     )  # fmt: skip
     wrong = [name for name in compared if not _same(host.get(name), wanted["HostConfig"][name])]
-    wrong += [name for name in ("CapDrop", "CapAdd") if _names(host, name) != _names(wanted["HostConfig"], name)]
+    wrong += [
+        name for name in ("CapDrop", "CapAdd") if _names(host, name) != _names(wanted["HostConfig"], name)
+    ]
     if sorted(host.get("SecurityOpt") or ()) != sorted(wanted["HostConfig"]["SecurityOpt"]):
         wrong.append("SecurityOpt")
     if (host.get("LogConfig") or {}).get("Type") != "none":
@@ -164,11 +165,15 @@ def _privilege_controls(plan: Plan, sighting: Sighting) -> tuple[Control, ...]:
     mine = int(guest.get("CapPrm", "1"), 16)
     return (
         _control("no_new_privileges", "1", status.get("NoNewPrivs"), holds=status.get("NoNewPrivs") == "1"),
-        _control("seccomp", "two filters", f"mode {status.get('Seccomp')}, {filters} filters", holds=filtered),
+        _control(
+            "seccomp", "two filters", f"mode {status.get('Seccomp')}, {filters} filters", holds=filtered
+        ),
         _control("capabilities", "none", held or "none", holds=not held),
         _control("bounding_set", f"{_BOUNDING:x}", f"{bounding:x}", holds=bounding | _BOUNDING == _BOUNDING),
         _control("guest_capabilities", " ".join(CAPABILITIES), f"{mine:x}", holds=mine == _BOUNDING),
-        _control("uid", str(plan.uid), " ".join(sorted(uids)), holds=uids == {str(plan.uid)} and plan.uid != 0),
+        _control(
+            "uid", str(plan.uid), " ".join(sorted(uids)), holds=uids == {str(plan.uid)} and plan.uid != 0
+        ),
         _control("groups", "none", groups or "none", holds=not groups.replace(str(plan.gid), "").strip()),
     )
 
@@ -182,13 +187,16 @@ def _file_system_controls(spec: SandboxSpec, plan: Plan, sighting: Sighting) -> 
     open_covers = [path for path in covers if not _is_read_only(mounts.get(path))]
     return (
         _mount_control("read_only_root", "ro", root, holds=_is_read_only(root)),
-        _mount_control("workspace_layer", wanted, workspace, holds=bool(workspace and workspace[0] == wanted)),
+        _mount_control(
+            "workspace_layer", wanted, workspace, holds=bool(workspace and workspace[0] == wanted)
+        ),
         _mount_control("tmp", "sized tmpfs", temporary, holds=bool(temporary and "size=" in temporary[1])),
         _control("masked_paths", "masked", " ".join(bare) or "masked", holds=not bare),
         _control(
             "covers",
             f"{len(covers)} paths",
-            f"{len(covers) - len(open_covers)} paths" + (f", none on {open_covers[0]!a}" if open_covers else ""),
+            f"{len(covers) - len(open_covers)} paths"
+            + (f", none on {open_covers[0]!a}" if open_covers else ""),
             holds=not open_covers,
         ),
     )

@@ -94,7 +94,7 @@ class Engine:
             return function(self._client())
         except SandboxError:
             raise
-        except Exception as error:  # noqa: BLE001 (the SDK raises what its libraries do)
+        except Exception as error:
             raise classify(error, during=what) from error
 
     async def facts(self) -> EngineFacts:
@@ -110,7 +110,7 @@ class Engine:
     def _client(self) -> docker.APIClient:
         with self._making:
             if self._api is None:
-                self._api = docker.APIClient(**self._settings, version="auto", timeout=START_SECONDS)
+                self._api = docker.APIClient(**self._settings, version="auto", timeout=int(START_SECONDS))
             return self._api
 
     def _read_facts(self, api: docker.APIClient) -> EngineFacts:
@@ -123,7 +123,9 @@ class Engine:
             cgroup_version=str(said.get("CgroupVersion", "1")),
             runtimes=tuple(sorted(said.get("Runtimes") or ())),
             security=security,
-            near=not remapped and said.get("KernelVersion") == platform.release() and self._has_neighbour(api),
+            near=not remapped
+            and said.get("KernelVersion") == platform.release()
+            and self._has_neighbour(api),
         )
 
     def _has_neighbour(self, api: docker.APIClient) -> bool:
@@ -139,7 +141,7 @@ class Engine:
 
 
 def _limiter() -> anyio.CapacityLimiter:
-    """Return a limiter of its own for each event loop: threads that a hung engine holds hold nobody else up."""
+    """Return a limiter for each event loop: threads that a hung engine holds hold nobody else up."""
     try:
         return _threads.get()
     except LookupError:

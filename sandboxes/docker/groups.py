@@ -30,7 +30,9 @@ def read_groups(pid: int) -> Groups:
             pids=_number(folder / "pids.max"),
             cpus=_share(_text(folder / "cpu.max").split()),
         )
-    memory, pids, cpu = (_ROOT / name / paths.get(name, "-").lstrip("/") for name in ("memory", "pids", "cpu"))
+    memory, pids, cpu = (
+        _ROOT / name / paths.get(name, "-").lstrip("/") for name in ("memory", "pids", "cpu")
+    )
     if not cpu.is_dir():
         cpu = _ROOT / "cpu,cpuacct" / paths.get("cpu", "-").lstrip("/")
     quota = [_text(cpu / "cpu.cfs_quota_us"), _text(cpu / "cpu.cfs_period_us")]
@@ -51,7 +53,7 @@ def _paths(pid: int) -> dict[str, str]:
 
 
 def _share(words: list[str]) -> float | None:
-    if len(words) != 2 or not (words[0].isdigit() and words[1].isdigit()):  # noqa: PLR2004
+    if len(words) != 2 or not (words[0].isdigit() and words[1].isdigit()):
         return None
     return int(words[0]) / int(words[1])
 

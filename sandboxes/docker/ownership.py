@@ -1,4 +1,4 @@
-"""Whose a container, volume or directory is: the process that made it, named so that no other can be meant."""
+"""Whose a container, volume or directory is: the process that made it, and no other of the same number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START_FIELD: Final = 19
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """A process: pids are used again, so its start belongs to it, and boot and namespace give both a meaning."""
+    """A process. Pids are used again: its start belongs to it; boot and namespace give both a meaning."""
 
     pid: int
     started: int
@@ -46,9 +46,7 @@ class Owner:
         words = text.split(" ")
         if len(words) != _FIELDS or not (words[0].isdigit() and words[1].isdigit()):
             return None
-        return cls(
-            pid=int(words[0]), started=int(words[1]), boot=words[2], namespace=words[3], host=words[4]
-        )
+        return cls(pid=int(words[0]), started=int(words[1]), boot=words[2], namespace=words[3], host=words[4])
 
     def __str__(self) -> str:
         return f"{self.pid} {self.started} {self.boot} {self.namespace} {self.host}"

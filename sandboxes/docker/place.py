@@ -1,9 +1,10 @@
 """What a sandbox needs of the host while its container starts: layers, covers, a socket, a few files of /etc.
 
-All of it lies in one directory that is private to the broker and named after the sandbox. A root broker keeps
-the changes on a tmpfs with exact limits and shows the user's tree through an id-mapped clone of its mount; the
-engine's own mounts hold both, so they are taken away again as soon as the container runs, and a broker that is
-killed later leaves nothing of them. An ordinary user's tree is used as it is, and the changes lie on the disk.
+All of it lies in one directory that is private to the broker and named after the sandbox. A root broker
+keeps the changes on a tmpfs with exact limits and shows the user's tree through an id-mapped clone of its
+mount; the engine's own mounts hold both, so they are taken away again as soon as the container runs, and a
+broker that is killed later leaves nothing of them. An ordinary user's tree is used as it is, and the changes
+lie on the disk.
 """
 
 from __future__ import annotations
@@ -86,9 +87,7 @@ class Place:
 
     def binds(self, *, with_socket: bool) -> tuple[Bind, ...]:
         """Return what else is mounted: the channel, files of /etc, and the covers of the workspace."""
-        found = [
-            Bind(source=str(self.folder / "etc" / name), target=f"/etc/{name}") for name in _ETC
-        ]
+        found = [Bind(source=str(self.folder / "etc" / name), target=f"/etc/{name}") for name in _ETC]
         if with_socket:
             found.append(Bind(source=str(self.folder / "channel"), target=CHANNEL))
         return (*found, *self._covers())
@@ -223,7 +222,11 @@ def places_folder() -> str:
         folder = _ROOT_PLACE
     else:
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-        folder = f"{runtime}/{_USER_FOLDER}" if runtime else f"{tempfile.gettempdir()}/{_USER_FOLDER}-{os.geteuid()}"
+        folder = (
+            f"{runtime}/{_USER_FOLDER}"
+            if runtime
+            else f"{tempfile.gettempdir()}/{_USER_FOLDER}-{os.geteuid()}"
+        )
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     status = os.lstat(folder)

@@ -1,9 +1,9 @@
 """The seccomp profile of a container: what the guest and everything below it may ask of the kernel.
 
-A list of permissions, in the language of the OCI runtime: what ordinary programs need, and nothing that makes
-namespaces or mounts, loads code into the kernel, reaches into other processes, or leaves the container by a
-way that namespaces do not close (VM sockets, key rings, io_uring). Each command has a second filter of its own
-on top (`sandboxes.seccomp`), which judges arguments as well.
+A list of permissions, in the language of the OCI runtime: what ordinary programs need, and nothing that
+makes namespaces or mounts, loads code into the kernel, reaches into other processes, or leaves the container
+by a way that namespaces do not close (VM sockets, key rings, io_uring). Each command has a second filter of
+its own on top (`sandboxes.seccomp`), which judges arguments as well.
 """
 
 from __future__ import annotations

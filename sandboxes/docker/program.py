@@ -32,7 +32,6 @@ _MODULES: Final = (
     "contained.report",
     "contained.owner",
     "contained.memory",
-    "contained.fill",
     "contained.channel",
     "contained.sweep",
     "contained.keeper",
@@ -43,7 +42,7 @@ _MODULES: Final = (
 _BOOT: Final = """\
 import sys
 if sys.version_info < {oldest!r}:
-    sys.stderr.write("remit needs Python {oldest_text} or newer in the image, not %d.%d" % sys.version_info[:2])
+    sys.stderr.write("the image has Python %d.%d, remit needs {oldest_text}" % sys.version_info[:2])
     sys.exit({wrong})
 import binascii, zlib
 text = zlib.decompress(binascii.a2b_base64({packed!r})).decode()

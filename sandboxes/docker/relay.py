@@ -10,7 +10,7 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import Any, Final
+from typing import Final, cast
 
 _HEADER: Final = struct.Struct(">BxxxL")
 _STDOUT: Final = 1
@@ -21,8 +21,8 @@ _KEPT_BYTES: Final = 8 * 1024
 class Relay:
     """Bytes from the attach stream to one end of a socket pair and back."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream: socket.socket = getattr(stream, "_sock", stream)
+    def __init__(self, stream: object) -> None:
+        self._stream: socket.socket = cast("socket.socket", getattr(stream, "_sock", stream))
         self._stream.settimeout(None)
         self.connection, self._inner = socket.socketpair()
         self._said = bytearray()

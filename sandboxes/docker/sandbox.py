@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
-import socket
 import weakref
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -28,27 +26,24 @@ from sandboxes.base import (
     Listing,
     SandboxIdentity,
     SandboxSpec,
-    WorkspaceStrategy,
 )
 from sandboxes.bubblewrap.channel import Channel
 from sandboxes.calls import GuestCalls
-from sandboxes.docker.config import Plan, create_body
+from sandboxes.docker import disk
 from sandboxes.docker.container import Container, remove_volume
-from sandboxes.docker.controls import controls, missing_controls, observe
-from sandboxes.docker.engine import Engine, EngineFacts, engine
-from sandboxes.docker.failure import PlaceUnseen
-from sandboxes.docker.handshake import LIFETIME_SECONDS, accept, greet, guest_settings, listen
-from sandboxes.docker.image import Image, find_image
-from sandboxes.docker.ownership import labels
+from sandboxes.docker.engine import Engine, engine
+from sandboxes.docker.launch import (
+    Launched,
+    describe,
+    find_ground,
+    give_up,
+    make_plan,
+    start,
+    volume_name,
+    welcome,
+)
 from sandboxes.docker.place import Place
-from sandboxes.docker.program import guest_program
-from sandboxes.docker.reap import reap_once
-from sandboxes.docker.relay import Relay
-from sandboxes.docker.remote import CopiedTree
-from sandboxes.errors import EngineUnresponsive, SandboxError, SandboxIntegrity, SandboxUnavailable
-
-DEFAULT_IMAGE: Final = "remit-base"
-DEFAULT_RUNTIME: Final = "runc"
+from sandboxes.errors import SandboxError, SandboxIntegrity, SandboxUnavailable
 
 _HOME: Final = "/tmp/home"  # noqa: S108
 _EXIT_SECONDS: Final = 5.0
@@ -64,14 +59,12 @@ class DockerSandbox:
 
     def __init__(self, spec: SandboxSpec, *, strategy: Strategy = "auto", opener: Opener = "openat2") -> None:
         self._spec = spec
-        self._wanted: Strategy = strategy
+        if strategy == "copy":
+            raise SandboxUnavailable("an engine's sandbox has no copy of the workspace, only an overlay")
         self._opener: Opener = opener
         self._id = secrets.token_hex(8)
         self._engine: Engine = engine()
-        self._place: Place | None = None
-        self._copied: CopiedTree | None = None
-        self._container: Container | None = None
-        self._relay: Relay | None = None
+        self._launched = Launched()
         self._calls: GuestCalls | None = None
         self._controls: tuple[Control, ...] = ()
         self._layer: Layer | None = None
@@ -97,22 +90,23 @@ class DockerSandbox:
     @property
     def guest_pid(self) -> int | None:
         """The guest's pid on this host, where the engine is on it."""
-        return None if self._container is None else self._container.pid
+        return None if self._launched.container is None else self._launched.container.pid
 
     @property
     def container_id(self) -> str | None:
         """The container's id at the engine."""
-        return None if self._container is None else self._container.id
+        return None if self._launched.container is None else self._launched.container.id
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         """Run one command to its end."""
-        result = await _opened(self._calls).exec(request)
-        return self._with_the_hosts_view(result)
+        if os.geteuid() != 0:
+            return await self._run_watched(request)
+        return self._with_the_hosts_view(await _opened(self._calls).exec(request))
 
     def _with_the_hosts_view(self, result: ExecResult) -> ExecResult:
         """Name the limit on files for a runtime that does not show it inside."""
         failed = result.limit is None and result.exit_code != 0
-        if self._place is None or not failed or os.fstatvfs(self._place.upper_fd).f_ffree:
+        if not failed or disk.free_files(self.layer.upper_fd):
             return result
         return replace(result, limit="inodes", exit_code=None, signal=None)
 
@@ -120,11 +114,13 @@ class DockerSandbox:
         """Run one command and end the container with its exit status, as the engine observed it."""
         result = await _opened(self._calls).exec(request, last=True)
         if wire.unsendable_result(request) is None:
-            status = await _opened(self._container).exit_status(timeout_seconds=_EXIT_SECONDS)
+            status = await _opened(self._launched.container).exit_status(timeout_seconds=_EXIT_SECONDS)
             claimed = result.exit_code if result.exit_code is not None else 128 + (result.signal or 9)
             if status != claimed:
                 await self.aclose()
-                raise SandboxIntegrity(f"guest claims the exit status {claimed}, the engine observed {status}")
+                raise SandboxIntegrity(
+                    f"guest claims the exit status {claimed}, the engine observed {status}"
+                )
         await self.aclose()
         return result
 
@@ -172,6 +168,8 @@ class DockerSandbox:
 
     async def used_bytes(self) -> int:
         """Bytes that the workspace's changes occupy now."""
+        if os.geteuid() != 0:
+            return (await anyio.to_thread.run_sync(disk.usage, self.layer.upper_fd))[0]
         return await _opened(self._calls).used_bytes()
 
     async def ping(self) -> None:
@@ -190,8 +188,6 @@ class DockerSandbox:
     async def __aenter__(self) -> Self:
         try:
             await self._open()
-        except PlaceUnseen:
-            await self._start_over_with_a_copy()
         except BaseException:
             await self.aclose()
             raise
@@ -202,222 +198,85 @@ class DockerSandbox:
     ) -> None:
         await self.aclose()
 
-    async def _start_over_with_a_copy(self) -> None:
-        await self.aclose()
-        if self._wanted == "overlay":
-            raise SandboxUnavailable("the engine cannot mount an overlay of this host's directories")
-        self._wanted, self._ended = "copy", False
-        try:
-            await self._open()
-        except BaseException:
-            await self.aclose()
-            raise
-
     async def _open(self) -> None:
-        facts = await self._engine.facts()
-        await reap_once(self._engine, near=facts.near)
-        runtime = self._spec.runtime or DEFAULT_RUNTIME
-        if runtime not in facts.runtimes:
-            raise SandboxUnavailable(
-                f"the engine has no runtime {runtime!r}, but {', '.join(facts.runtimes)}",
-                hint="install it and name it in the engine's configuration, or leave runtime out",
-            )
-        image = await find_image(self._engine, self._spec.image or DEFAULT_IMAGE)
-        overlay = facts.near and self._wanted != "copy"
-        if overlay:
-            await self._open_near(facts, image, runtime)
-        else:
-            await self._open_copied(facts, image, runtime)
-
-    async def _open_near(self, facts: EngineFacts, image: Image, runtime: str) -> None:
-        """Start over layers of this host, which the engine mounts."""
-        place = self._place = Place(self._id, self._spec)
+        launched = self._launched
+        ground = await find_ground(self._engine, self._spec)
+        place = launched.place = Place(self._id, self._spec)
         await anyio.to_thread.run_sync(place.build)
-        self._keep_layer(place)
-        by_stream = runtime != DEFAULT_RUNTIME
-        plan = self._plan(
-            image,
-            runtime,
-            place.uid,
-            place.gid,
-            overlay=place.overlay(self._volume),
-            binds=await anyio.to_thread.run_sync(partial(place.binds, with_socket=not by_stream)),
-            by_stream=by_stream,
-        )
-        connection = await self._start(plan, place)
-        await self._settle(connection, plan, facts, image, strategy="overlay", lower=place.lower)
-        await anyio.to_thread.run_sync(place.release)
-
-    async def _open_copied(self, facts: EngineFacts, image: Image, runtime: str) -> None:
-        """Start with an empty workspace in the container's memory, and copy the tree into it."""
-        copied = self._copied = CopiedTree(self._spec)
-        plan = self._plan(image, runtime, copied.uid, copied.gid, overlay=None, binds=(), by_stream=True)
-        connection = await self._start(plan, None)
-        await self._settle(connection, plan, facts, image, strategy="copy", lower="copied")
-        self._layer = await copied.fill(_opened(self._calls))
-
-    def _keep_layer(self, place: Place) -> None:
         self._layer = Layer(upper_fd=place.upper_fd, lower=self._spec.workspace, strategy="overlay")
         weakref.finalize(self, place.forget)
+        plan = await anyio.to_thread.run_sync(make_plan, self._id, self._spec, ground, place)
+        connection = await start(self._engine, plan, launched)
+        self._controls = await welcome(launched, self._spec, plan, opener=self._opener)
+        self._identity = describe(self._id, self._spec, ground, place, plan)
+        environment = {"PATH": ground.image.path, "HOME": _HOME, "LANG": "C.UTF-8", **self._spec.environment}
+        self._calls = GuestCalls(Channel(connection, on_broken=give_up(launched)), environment=environment)
+        await anyio.to_thread.run_sync(place.release)
 
-    def _plan(self, image: Image, runtime: str, uid: int, gid: int, **details: Any) -> Plan:
-        return Plan(
-            name=f"remit-{self._id}",
-            image=image.id,
-            runtime=runtime,
-            code=guest_program().code,
-            mount=self._spec.mount,
-            uid=uid,
-            gid=gid,
-            limits=self._spec.limits,
-            labels=labels(self._id, lifetime_seconds=LIFETIME_SECONDS),
-            **details,
-        )
+    async def _run_watched(self, request: ExecRequest) -> ExecResult:
+        """Run a command that is stopped when the changes outgrow their limit on an ordinary disk."""
+        passed: list[disk.DiskLimit] = []
+        result: ExecResult | None = None
+        async with anyio.create_task_group() as tasks:
 
-    @property
-    def _volume(self) -> str:
-        return f"remit-{self._id}"
+            def stop(limit: disk.DiskLimit) -> None:
+                passed.append(limit)
+                tasks.cancel_scope.cancel()
 
-    async def _start(self, plan: Plan, place: Place | None) -> socket.socket:
-        """Make and start the container and return the connection to its guest."""
-        listener = None
-        if not plan.by_stream and place is not None:
-            listener = listen(place.socket_path)
-        try:
-            container = self._container = await Container.create(
-                self._engine, create_body(plan), name=plan.name
-            )
-            if listener is None:
-                self._relay = Relay(await container.attach())
-            await container.start()
-        except BaseException:
-            if listener is not None:
-                listener.close()
-            raise
-        if listener is None or place is None:
-            connection = _opened(self._relay).connection
-            connection.setblocking(False)
-            return connection
-        connection, caller = await accept(listener, place=place.socket_path, complaint=container.complaint)
-        if not container.hold(caller):
-            connection.close()
-            raise SandboxIntegrity("the first call does not come from the container")
-        return connection
-
-    async def _settle(
-        self,
-        connection: socket.socket,
-        plan: Plan,
-        facts: EngineFacts,
-        image: Image,
-        *,
-        strategy: WorkspaceStrategy,
-        lower: str,
-    ) -> None:
-        container = _opened(self._container)
-        settings = guest_settings(
-            self._spec, uid=plan.uid, gid=plan.gid, strategy=strategy, opener=self._opener
-        )
-        try:
-            await greet(connection, settings)
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, SandboxError) and not isinstance(error, SandboxIntegrity):
-                raise await self._explain(error) from None
-            raise
-        self._calls = GuestCalls(
-            Channel(connection, on_broken=self._give_up), environment=self._environment(image)
-        )
-        inspected = await container.inspect()
-        if container.pid is None and facts.near:
-            container.hold(inspected["State"]["Pid"])
-        sighting = await anyio.to_thread.run_sync(observe, container.pid) if container.pid else None
-        self._controls = controls(self._spec, plan, inspected, sighting)
-        self._identity = self._describe(plan, facts, image, strategy=strategy, lower=lower)
-        missing = missing_controls(self._controls)
-        if missing:
-            raise SandboxUnavailable(f"a required control does not hold in the container: {missing}")
-
-    async def _explain(self, error: SandboxError) -> SandboxError:
-        """Add to a failed start what is known of the container."""
-        with anyio.move_on_after(1):
-            complaint = await _opened(self._container).complaint()
-            said = self._relay.said() if self._relay else ""
-            if isinstance(complaint, SandboxError):
-                complaint.hint = said or error.hint or str(error)
-                return complaint
-        return error
-
-    def _environment(self, image: Image) -> Mapping[str, str]:
-        return {"PATH": image.path, "HOME": _HOME, "LANG": "C.UTF-8", **self._spec.environment}
-
-    def _describe(
-        self, plan: Plan, facts: EngineFacts, image: Image, *, strategy: WorkspaceStrategy, lower: str
-    ) -> SandboxIdentity:
-        exact = strategy == "copy" or os.geteuid() == 0
-        return SandboxIdentity(
-            id=self._id,
-            backend="docker",
-            backend_version=facts.version,
-            guest_digest=guest_program().digest,
-            strategy=strategy,
-            details={
-                "kernel": facts.kernel,
-                "runtime": plan.runtime,
-                "image": self._spec.image or DEFAULT_IMAGE,
-                "image_id": image.id,
-                "image_digest": image.digest or "none",
-                "cgroup_version": facts.cgroup_version,
-                "host_uid": str(plan.uid),
-                "lower": lower,
-                "disk_limit": "exact" if exact else "watched",
-                "channel": "stream" if plan.by_stream else "socket",
-                "engine": "this host" if facts.near else "another host or user namespace",
-            },
-        )
-
-    def _give_up(self) -> str | None:
-        """Kill what can be killed at once; the rest goes when the sandbox is closed."""
-        if self._container is not None:
-            self._container.kill_now()
-        if self._relay is not None:
-            self._relay.close()
-            said = self._relay.said()
-            return f"the container printed: {said[-300:]}" if said else None
-        return None
+            tasks.start_soon(disk.watch, self.layer.upper_fd, self._spec.limits, stop)
+            result = await _opened(self._calls).exec(request)
+            tasks.cancel_scope.cancel()
+        if result is None:
+            return _stopped(passed[0] if passed else "disk")
+        limit = await anyio.to_thread.run_sync(disk.limit_reached, self.layer.upper_fd, self._spec.limits)
+        if limit is None or result.limit is not None:
+            return result
+        return replace(result, limit=limit, exit_code=None, signal=None)
 
     async def _end(self) -> None:
-        if self._copied is not None and self._calls is not None:
-            await self._copied.take_back(self._calls)
+        launched = self._launched
         if self._calls is not None:
             self._calls.close()
-        if self._relay is not None:
-            self._relay.close()
-            self._relay.connection.close()
+        elif launched.connection is not None:
+            launched.connection.close()
+        if launched.relay is not None:
+            launched.relay.close()
         try:
-            await self._remove()
-        except (SandboxError, TimeoutError):
+            await self._remove(launched.container)
+        except SandboxError:
             # An engine that is gone or hangs: the next broker removes what it has of this one.
             return
         finally:
-            if self._place is not None:
-                await anyio.to_thread.run_sync(self._place.remove)
+            if launched.place is not None:
+                await anyio.to_thread.run_sync(launched.place.remove)
 
-    async def _remove(self) -> None:
-        container = self._container
+    async def _remove(self, container: Container | None) -> None:
         if container is None:
             return
         container.kill_now()
         try:
-            await container.wait_until_gone()
             await container.remove()
-        except EngineUnresponsive:
-            await container.wait_until_gone()
-            raise
+            await self._engine.ask("remove a volume", lambda api: remove_volume(api, volume_name(self._id)))
         finally:
+            await container.wait_until_gone()
             container.close()
-        if self._place is not None:
-            await self._engine.ask("remove a volume", lambda api: remove_volume(api, self._volume))
+
+
+def _stopped(limit: disk.DiskLimit) -> ExecResult:
+    """Return how a command ended that was stopped for what it wrote; its output went with it."""
+    return ExecResult(
+        exit_code=None,
+        signal=None,
+        limit=limit,
+        output=b"",
+        output_bytes=0,
+        output_sha256=hashlib.sha256().hexdigest(),
+        truncated=False,
+        wall_seconds=0.0,
+        cpu_seconds=0.0,
+        peak_memory_bytes=0,
+        written_bytes=0,
+    )
 
 
 def _opened(value: T | None) -> T:

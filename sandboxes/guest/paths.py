@@ -112,14 +112,14 @@ def _walk(root: int, path: bytes, flags: int, mode: int) -> int:
 def _open_last(name: bytes, flags: int, mode: int, directory: int) -> int:
     try:
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
-        if flags & os.O_DIRECTORY:
-            _require_no_link(descriptor, name, directory)
-        return descriptor
     except NotADirectoryError:
         # O_DIRECTORY hides that the name is a link.
         if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             raise OSError(errno.ELOOP, "symbolic link") from None
         raise
+    if flags & os.O_DIRECTORY:
+        _require_no_link(descriptor, name, directory)
+    return descriptor
 
 
 def _require_no_link(descriptor: int, name: bytes, directory: int) -> None:

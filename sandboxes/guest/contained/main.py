@@ -9,11 +9,12 @@ import select
 import time
 
 from sandboxes.guest import files, frames, paths, prepare, system, watch
-from sandboxes.guest.contained import fill, owner, sweep
+from sandboxes.guest.contained import owner, sweep
 from sandboxes.guest.contained.cell import Cell
 from sandboxes.guest.contained.channel import Channel, open_channel
 from sandboxes.guest.contained.command import Command
 from sandboxes.guest.contained.report import FAILED
+from sandboxes.guest.output import new_sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,15 +145,9 @@ class Guest:
         elif operation == "cancel":
             self._cancel(request["of"])
         elif operation == "used":
-            self._reply(
-                request["n"], {"k": "used", "bytes": watch.used_bytes(self._settings["mount"])}
-            )
+            self._reply(request["n"], {"k": "used", "bytes": watch.used_bytes(self._settings["mount"])})
         elif operation == "ping":
             self._reply(request["n"], {"k": "pong"})
-        elif operation == "fill":
-            with self._as_owner:
-                reply = fill.perform(self._workspace.root, request["entries"])
-            self._reply(request["n"], reply)
         else:
             raise frames.FrameError("unknown operation")
 
@@ -209,7 +204,7 @@ class Guest:
             self._park()
         cell = self._parked
         if cell is None:
-            self._reply(request["n"], _refused(errno.EAGAIN, request))
+            self._reply(request["n"], _refused())
             return
         self._parked = None
         command = Command(cell, request, self._settings)
@@ -236,7 +231,8 @@ class Guest:
         if command.note() or (command.cell.reap() and command.note()):
             self._end_command(command)
         elif command.cell.reaped:
-            # Without its keeper nobody knows what the command has left behind: only an end to all of it will do.
+            # Without its keeper nobody knows what the command has left behind: all of it has to end.
+            os.write(2, b"a keeper failed: %d\n" % (command.cell.failure or 0))
             os._exit(1)
 
     def _end_command(self, command: Command) -> None:
@@ -307,10 +303,8 @@ def _reap() -> None:
         return
 
 
-def _refused(number: int, request: dict[str, Any]) -> dict[str, Any]:
+def _refused() -> dict[str, Any]:
     """Return how a command ends that could not be started because others have taken all there is."""
-    from sandboxes.guest.output import new_sha256
-
     return {
         "k": "exec",
         "exit_code": None,

@@ -50,7 +50,9 @@ def end_strays(settings: dict[str, Any], keepers: set[int]) -> None:
     A daemon of a command that still runs is taken for one that was left behind.
     """
     for usage in watch.usage_by_cell({os.getpid()}).values():
-        mine = set(usage.pids) - {pid for found in watch.usage_by_cell(keepers).values() for pid in found.pids}
+        mine = set(usage.pids) - {
+            pid for found in watch.usage_by_cell(keepers).values() for pid in found.pids
+        }
         for pid in mine - keepers:
             if _uid(pid) == settings["uid"]:
                 try:
