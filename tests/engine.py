@@ -33,7 +33,9 @@ class PrivateEngine:
     """A dockerd in a directory of its own."""
 
     def __init__(self, *, live_restore: bool = False) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="remit-engine-", dir="/run" if os.geteuid() == 0 else None))
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="remit-engine-", dir="/run" if os.geteuid() == 0 else None)
+        )
         self.address = f"unix://{self.folder}/engine.sock"
         self.process: subprocess.Popen[bytes] | None = None
         runsc = shutil.which("runsc")
@@ -151,7 +153,10 @@ def install() -> None:
         raise NoEngine(f"{', '.join(sorted(missing))} cannot be installed here")
     if missing:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *sorted(missing)]):
+        for words in (
+            ["update", "-qq"],
+            ["install", "-y", "-qq", "--no-install-recommends", *sorted(missing)],
+        ):
             done = subprocess.run(
                 ["apt-get", *words], env=environment, check=False, capture_output=True, text=True, timeout=600
             )

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 
 from sandboxes import wire
 from sandboxes.base import SandboxSpec, WorkspaceStrategy
@@ -63,8 +64,8 @@ async def accept(
         raise SandboxUnresponsive("the guest of the container did not call") from None
     finally:
         listener.close()
-        os.unlink(place)
     connection.setblocking(False)
+    await anyio.to_thread.run_sync(os.unlink, place)
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return connection, int(_CREDENTIALS.unpack(raw)[0])
 

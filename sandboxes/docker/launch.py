@@ -101,7 +101,9 @@ def volume_name(sandbox: str) -> str:
 async def start(engine: Engine, plan: Plan, launched: Launched) -> socket.socket:
     """Make and start the container and return the connection to its guest."""
     place = launched.place
-    listener = None if plan.by_stream or place is None else listen(place.socket_path)
+    listener = None
+    if not plan.by_stream and place is not None:
+        listener = await anyio.to_thread.run_sync(listen, place.socket_path)
     try:
         container = launched.container = await Container.create(engine, create_body(plan), name=plan.name)
         if listener is None:
@@ -117,7 +119,7 @@ async def start(engine: Engine, plan: Plan, launched: Launched) -> socket.socket
         return connection
     connection, caller = await accept(listener, place=place.socket_path, complaint=container.complaint)
     launched.connection = connection
-    if not container.hold(caller):
+    if not await anyio.to_thread.run_sync(container.hold, caller):
         raise SandboxIntegrity("the first call does not come from the container")
     return connection
 
@@ -140,9 +142,9 @@ async def welcome(launched: Launched, spec: SandboxSpec, plan: Plan, *, opener: 
         raise await _explain(launched, error) from None
     inspected = await container.inspect()
     if container.pid is None:
-        container.hold(int(inspected["State"]["Pid"]))
+        await anyio.to_thread.run_sync(container.hold, int(inspected["State"]["Pid"]))
     sighting = await anyio.to_thread.run_sync(observe, container.pid) if container.pid else None
-    found = controls(spec, plan, inspected, sighting)
+    found = await anyio.to_thread.run_sync(controls, spec, plan, inspected, sighting)
     missing = missing_controls(found)
     if missing:
         raise SandboxUnavailable(f"a required control does not hold in the container: {missing}")

@@ -43,6 +43,7 @@ class Place:
     def __init__(self, sandbox: str, spec: SandboxSpec) -> None:
         self._spec = spec
         self._mounted: list[str] = []
+        self._is_there = False
         self._is_root = os.geteuid() == 0
         self.uid = sandbox_uid() if self._is_root else os.geteuid()
         self.gid = self.uid if self._is_root else os.getegid()
@@ -63,6 +64,7 @@ class Place:
             OSError: This host refuses a mount or a file.
         """
         self.folder.mkdir(mode=0o700)
+        self._is_there = True
         try:
             (self.folder / OWNER_FILE).write_text(str(Owner.this_process()), encoding="utf-8")
             for part in _PARTS:
@@ -105,11 +107,14 @@ class Place:
         self.release()
         if self._is_root:
             _remove_tree(str(self.folder))
+            self._is_there = False
 
     def forget(self) -> None:
         """Take away everything, the layer too."""
         self.release()
-        _remove_tree(str(self.folder))
+        if self._is_there:
+            _remove_tree(str(self.folder))
+            self._is_there = False
         if self.upper_fd >= 0:
             os.close(self.upper_fd)
             self.upper_fd = -1
@@ -233,6 +238,17 @@ def places_folder() -> str:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise SandboxUnavailable(f"{folder} is not a private directory of this user", hint=f"remove {folder}")
     return folder
+
+
+def build_place(sandbox: str, spec: SandboxSpec) -> Place:
+    """Make a place and everything in it.
+
+    Raises:
+        SandboxUnavailable: The user's tree cannot be shown to the sandbox.
+    """
+    place = Place(sandbox, spec)
+    place.build()
+    return place
 
 
 def remove_place(folder: Path) -> None:

@@ -42,7 +42,7 @@ from sandboxes.docker.launch import (
     volume_name,
     welcome,
 )
-from sandboxes.docker.place import Place
+from sandboxes.docker.place import build_place
 from sandboxes.errors import SandboxError, SandboxIntegrity, SandboxUnavailable
 
 _HOME: Final = "/tmp/home"  # noqa: S108
@@ -201,8 +201,7 @@ class DockerSandbox:
     async def _open(self) -> None:
         launched = self._launched
         ground = await find_ground(self._engine, self._spec)
-        place = launched.place = Place(self._id, self._spec)
-        await anyio.to_thread.run_sync(place.build)
+        place = launched.place = await anyio.to_thread.run_sync(build_place, self._id, self._spec)
         self._layer = Layer(upper_fd=place.upper_fd, lower=self._spec.workspace, strategy="overlay")
         weakref.finalize(self, place.forget)
         plan = await anyio.to_thread.run_sync(make_plan, self._id, self._spec, ground, place)
