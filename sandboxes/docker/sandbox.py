@@ -63,7 +63,7 @@ class DockerSandbox:
             raise SandboxUnavailable("an engine's sandbox has no copy of the workspace, only an overlay")
         self._opener: Opener = opener
         self._id = secrets.token_hex(8)
-        self._engine: Engine = engine()
+        self._engine: Engine | None = None
         self._launched = Launched()
         self._calls: GuestCalls | None = None
         self._controls: tuple[Control, ...] = ()
@@ -200,12 +200,13 @@ class DockerSandbox:
 
     async def _open(self) -> None:
         launched = self._launched
-        ground = await find_ground(self._engine, self._spec)
+        asked = self._engine = await anyio.to_thread.run_sync(engine)
+        ground = await find_ground(asked, self._spec)
         place = launched.place = await anyio.to_thread.run_sync(build_place, self._id, self._spec)
         self._layer = Layer(upper_fd=place.upper_fd, lower=self._spec.workspace, strategy="overlay")
         weakref.finalize(self, place.forget)
         plan = await anyio.to_thread.run_sync(make_plan, self._id, self._spec, ground, place)
-        connection = await start(self._engine, plan, launched)
+        connection = await start(asked, plan, launched)
         self._controls = await welcome(launched, self._spec, plan, opener=self._opener)
         self._identity = describe(self._id, self._spec, ground, place, plan)
         environment = {"PATH": ground.image.path, "HOME": _HOME, "LANG": "C.UTF-8", **self._spec.environment}
@@ -255,7 +256,9 @@ class DockerSandbox:
         container.kill_now()
         try:
             await container.remove()
-            await self._engine.ask("remove a volume", lambda api: remove_volume(api, volume_name(self._id)))
+            await _opened(self._engine).ask(
+                "remove a volume", lambda api: remove_volume(api, volume_name(self._id))
+            )
         finally:
             await container.wait_until_gone()
             container.close()
