@@ -23,6 +23,7 @@ IMAGE = "remit-base"
 REQUIRED = frozenset(filter(None, os.environ.get("REMIT_REQUIRE", "").split(",")))
 _PACKAGES = {"dockerd": "docker.io", "docker": "docker.io", "mmdebstrap": "mmdebstrap", "runsc": "runsc"}
 _START_SECONDS = 60
+_held: list[object] = []
 
 
 class NoEngine(Exception):
@@ -49,26 +50,32 @@ class PrivateEngine:
         (self.folder / "engine.json").write_text(json.dumps(settings))
 
     def start(self) -> None:
-        self._log = (self.folder / "engine.log").open("ab")
-        self.process = subprocess.Popen(
-            [
-                "dockerd",
-                f"--host={self.address}",
-                f"--config-file={self.folder}/engine.json",
-                f"--data-root={self.folder}/data",
-                f"--exec-root={self.folder}/exec",
-                f"--pidfile={self.folder}/engine.pid",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        """Start it, again if need be: one that was killed can fail to find its containerd at first."""
         deadline = time.monotonic() + _START_SECONDS
+        self._launch()
         while self.ask("version", check=False).returncode != 0:
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise NoEngine((self.folder / "engine.log").read_text()[-1000:])
+            if self.process.poll() is not None:
+                self._launch()
             time.sleep(0.05)
+
+    def _launch(self) -> None:
+        words = {
+            "host": self.address,
+            "config-file": f"{self.folder}/engine.json",
+            "data-root": f"{self.folder}/data",
+            "exec-root": f"{self.folder}/exec",
+            "pidfile": f"{self.folder}/engine.pid",
+        }
+        with (self.folder / "engine.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["dockerd", *(f"--{name}={value}" for name, value in words.items())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def ask(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "DOCKER_HOST": self.address}
@@ -105,14 +112,13 @@ class PrivateEngine:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self._log.close()
         self._end_the_rest()
         for place in self._mounts():
             subprocess.run(["umount", "-l", place], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_the_rest(self) -> None:
-        """Kill what a killed engine has left: its containerd, shims and what they hold, known by their words."""
+        """Kill what a killed engine has left: its containerd and shims, known by their words."""
         mark = str(self.folder).encode()
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
@@ -167,8 +173,7 @@ def install() -> None:
 @contextlib.contextmanager
 def private_engine(*, live_restore: bool = False):
     """Give an engine with the image in it, to one test process at a time."""
-    with (Path(tempfile.gettempdir()) / f"remit-engine-{os.geteuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _turn():
         install()
         engine = PrivateEngine(live_restore=live_restore)
         try:
@@ -177,6 +182,21 @@ def private_engine(*, live_restore: bool = False):
             yield engine
         finally:
             engine.stop()
+
+
+@contextlib.contextmanager
+def _turn():
+    """Wait until no other test process has an engine; one process may have several."""
+    if _held:
+        yield
+        return
+    with (Path(tempfile.gettempdir()) / f"remit-engine-{os.geteuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _held.append(lock)
+        try:
+            yield
+        finally:
+            _held.remove(lock)
 
 
 def _has(pid: int, mark: bytes) -> bool:

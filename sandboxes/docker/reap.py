@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 import docker
 import docker.errors
 
+from sandboxes.base import Leftover
 from sandboxes.docker.container import remove_volume
 from sandboxes.docker.engine import START_SECONDS, Engine
 from sandboxes.docker.ownership import SANDBOX_LABEL, Owner, is_abandoned, started
@@ -22,14 +22,6 @@ from sandboxes.errors import SandboxError
 _GONE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.02
 _reaped: set[tuple[int, int]] = set()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Leftover:
-    """Something of a sandbox whose broker is gone."""
-
-    kind: str
-    name: str
 
 
 async def reap_once(engine: Engine, *, near: bool) -> None:

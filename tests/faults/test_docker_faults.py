@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -69,6 +70,10 @@ def is_alive(pid):
         return False
 
 
+def is_dead(pid):
+    return not is_alive(pid)
+
+
 def wait_until(holds, *, seconds=10.0):
     deadline = time.monotonic() + seconds
     while not holds():
@@ -81,7 +86,7 @@ def what_is_left(own):
     return own.containers(), own.volumes(), os.listdir(places_folder()), mounts
 
 
-def test_a_killed_broker_takes_its_container_along_and_the_next_one_removes_the_rest(own_engine, tree):
+def test_a_killed_broker_takes_its_container_along_and_the_next_one_removes_the_rest(private_docker, tree):
     for _ in range(3):
         broker = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.docker_scenes", str(tree)], cwd=ROOT, stdout=subprocess.PIPE
@@ -90,15 +95,15 @@ def test_a_killed_broker_takes_its_container_along_and_the_next_one_removes_the_
         broker.kill()
         broker.wait()
         broker.stdout.close()
-        wait_until(lambda: not is_alive(guest))
+        wait_until(partial(is_dead, guest))
 
     removed = reap.reap_now(engine())
 
     assert {each.kind for each in removed} >= {"container", "volume"}
-    assert what_is_left(own_engine) == ([], [], [], [])
+    assert what_is_left(private_docker) == ([], [], [], [])
 
 
-async def test_a_living_brokers_sandbox_is_not_taken_for_a_leftover(own_engine, tree):
+async def test_a_living_brokers_sandbox_is_not_taken_for_a_leftover(private_docker, tree):
     async with open_docker(spec(tree)) as sandbox:
         found = await anyio.to_thread.run_sync(reap.reap_now, engine())
         result = await sandbox.exec(ExecRequest(argv=("echo", "alive")))
@@ -138,11 +143,11 @@ async def test_an_engine_with_live_restore_comes_back_to_a_sandbox_that_still_wo
     assert await anyio.to_thread.run_sync(what_is_left, lasting_engine) == ([], [], [], [])
 
 
-async def test_a_hung_engine_holds_up_neither_a_call_nor_the_end(own_engine, tree, monkeypatch):
+async def test_a_hung_engine_holds_up_neither_a_call_nor_the_end(private_docker, tree, monkeypatch):
     monkeypatch.setattr(container_module, "START_SECONDS", 2.0)
     async with open_docker(spec(tree)) as sandbox:
         guest = sandbox.guest_pid
-        own_engine.process.send_signal(signal.SIGSTOP)
+        private_docker.process.send_signal(signal.SIGSTOP)
         result = await sandbox.exec(ExecRequest(argv=("echo", "still")))
         with anyio.fail_after(10):
             await sandbox.aclose()
@@ -150,49 +155,49 @@ async def test_a_hung_engine_holds_up_neither_a_call_nor_the_end(own_engine, tre
     with pytest.raises(EngineUnresponsive):
         async with open_docker(spec(tree)):
             pass
-    own_engine.process.send_signal(signal.SIGCONT)
+    private_docker.process.send_signal(signal.SIGCONT)
     await anyio.to_thread.run_sync(_reap_as_somebody_else)
 
     assert (result.output, dead) == (b"still\n", True)
-    assert await anyio.to_thread.run_sync(own_engine.containers) == []
+    assert await anyio.to_thread.run_sync(private_docker.containers) == []
 
 
-async def test_an_image_that_is_not_there_is_named_and_nothing_pulled(own_engine, tree):
+async def test_an_image_that_is_not_there_is_named_and_nothing_pulled(private_docker, tree):
     with pytest.raises(SandboxUnavailable, match="does not have the image") as refused:
         async with open_docker(spec(tree, image="no-such-image:1")):
             pass
 
     assert "images/build" in refused.value.hint
-    assert await anyio.to_thread.run_sync(what_is_left, own_engine) == ([], [], [], [])
+    assert await anyio.to_thread.run_sync(what_is_left, private_docker) == ([], [], [], [])
 
 
-async def test_an_image_without_python_is_named_so(own_engine, tree, tmp_path):
-    await anyio.to_thread.run_sync(_import_an_empty_image, own_engine, tmp_path)
+async def test_an_image_without_python_is_named_so(private_docker, tree, tmp_path):
+    await anyio.to_thread.run_sync(_import_an_empty_image, private_docker, tmp_path)
 
     with pytest.raises(SandboxUnavailable, match="no python3"):
         async with open_docker(spec(tree, image="empty")):
             pass
 
-    assert await anyio.to_thread.run_sync(what_is_left, own_engine) == ([], [], [], [])
+    assert await anyio.to_thread.run_sync(what_is_left, private_docker) == ([], [], [], [])
 
 
-async def test_a_guest_that_is_killed_is_a_death_and_leaves_nothing(own_engine, tree):
+async def test_a_guest_that_is_killed_is_a_death_and_leaves_nothing(private_docker, tree):
     async with open_docker(spec(tree)) as sandbox:
         os.kill(sandbox.guest_pid, signal.SIGKILL)
         with pytest.raises(SandboxDied):
             await sandbox.exec(ExecRequest(argv=("true",)))
 
-    assert await anyio.to_thread.run_sync(what_is_left, own_engine) == ([], [], [], [])
+    assert await anyio.to_thread.run_sync(what_is_left, private_docker) == ([], [], [], [])
 
 
-async def test_a_guest_ends_by_itself_when_its_time_is_over(own_engine, tree, monkeypatch):
+async def test_a_guest_ends_by_itself_when_its_time_is_over(private_docker, tree, monkeypatch):
     monkeypatch.setattr(handshake, "LIFETIME_SECONDS", 1)
     async with open_docker(spec(tree)) as sandbox:
         with pytest.raises(SandboxDied):
             await sandbox.exec(ExecRequest(argv=("sleep", "60"), timeout_seconds=60))
 
 
-async def test_a_full_disk_is_a_limit_and_the_sandbox_lives(own_engine, tree):
+async def test_a_full_disk_is_a_limit_and_the_sandbox_lives(private_docker, tree):
     limits = ResourceLimits(disk_bytes=4 * 1024 * 1024)
     async with open_docker(spec(tree, limits=limits)) as sandbox:
         full = await sandbox.exec(ExecRequest(argv=("sh", "-c", "cat /dev/zero > big")))
