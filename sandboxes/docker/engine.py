@@ -110,8 +110,22 @@ class Engine:
     def _client(self) -> docker.APIClient:
         with self._making:
             if self._api is None:
+                self._greet()
                 self._api = docker.APIClient(**self._settings, version="auto", timeout=int(START_SECONDS))
             return self._api
+
+    def _greet(self) -> None:
+        """Find out by a connection of our own that somebody listens: the SDK leaves one that fails unclosed."""
+        place = self._place()
+        if place is not None:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(ANSWER_SECONDS)
+                connection.connect(place)
+
+    def _place(self) -> str | None:
+        """Return the path of the engine's socket; None for an engine that is reached in another way."""
+        address = str(self._settings.get("base_url") or "unix:///var/run/docker.sock")
+        return address.removeprefix("unix://") if address.startswith("unix://") else None
 
     def _read_facts(self, api: docker.APIClient) -> EngineFacts:
         said = api.info()
@@ -130,12 +144,12 @@ class Engine:
 
     def _has_neighbour(self, api: docker.APIClient) -> bool:
         """Whether the other end of the connection is a process that this one can name."""
-        place = self._settings.get("base_url") or "unix:///var/run/docker.sock"
-        if api.base_url != _UNIX or not place.startswith("unix://"):
+        place = self._place()
+        if api.base_url != _UNIX or place is None:
             return False
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(ANSWER_SECONDS)
-            connection.connect(place.removeprefix("unix://"))
+            connection.connect(place)
             raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return bool(_CREDENTIALS.unpack(raw)[0] > 0)
 

@@ -7,10 +7,12 @@ it got in.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from sandboxes.base import ExecRequest, FileContent, ResourceLimits, SandboxSpec
@@ -305,3 +307,37 @@ async def test_neither_the_engine_nor_a_secret_of_the_broker_is_inside(contained
     assert b"SOCKET" not in result.output
     assert b"CANARY" not in result.output
     assert b"docker.sock" not in result.output
+
+
+async def test_every_rule_of_the_cis_benchmark_that_applies_holds(contained, private_docker):
+    async with contained() as sandbox:
+        words = ("inspect", sandbox.container_id)
+        answer = await anyio.to_thread.run_sync(lambda: private_docker.ask(*words).stdout)
+        states = {control.name: control.state for control in sandbox.controls}
+    (seen,) = json.loads(answer)
+    host = seen["HostConfig"]
+
+    assert set(host["CapAdd"]) == {"KILL", "SETUID", "SETGID"}, "5.4"
+    assert host["CapDrop"] == ["ALL"], "5.4"
+    assert host["Privileged"] is False, "5.5"
+    assert not [m for m in seen["Mounts"] if m["Source"] in ("/", "/etc", "/proc", "/sys", "/dev", "/usr")], (
+        "5.6"
+    )
+    assert not seen["NetworkSettings"]["Ports"], "5.8, 5.9, 5.14"
+    assert host["NetworkMode"] == "none", "5.10, 5.30"
+    assert host["Memory"] == host["MemorySwap"] > 0, "5.11"
+    assert host["NanoCpus"] > 0, "5.12"
+    assert host["ReadonlyRootfs"] is True, "5.13"
+    assert host["RestartPolicy"]["Name"] in ("no", ""), "5.15"
+    assert (host["PidMode"], host["IpcMode"], host["UTSMode"]) == ("", "private", ""), "5.16, 5.17, 5.21"
+    assert not host["Devices"], "5.18"
+    assert host["Ulimits"], "5.19"
+    assert {m["Propagation"] for m in seen["Mounts"]} <= {"", "rprivate"}, "5.20"
+    assert any(o.startswith("seccomp={") for o in host["SecurityOpt"]), "5.22"
+    assert "no-new-privileges:true" in host["SecurityOpt"], "5.26"
+    assert host["PidsLimit"] > 0, "5.29"
+    assert host["UsernsMode"] != "host", "5.31"
+    assert not [m for m in seen["Mounts"] if m["Source"].endswith("docker.sock")], "5.32"
+    assert host["LogConfig"]["Type"] == "none"
+    assert "missing" not in states.values()
+    assert states["seccomp"] == states["capabilities"] == states["memory"] == "observed"
