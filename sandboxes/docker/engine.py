@@ -115,7 +115,7 @@ class Engine:
             return self._api
 
     def _greet(self) -> None:
-        """Find out by a connection of our own that somebody listens: the SDK leaves one that fails unclosed."""
+        """See by a connection of our own that somebody listens: the SDK leaves one that fails unclosed."""
         place = self._place()
         if place is not None:
             with socket.socket(socket.AF_UNIX) as connection:
