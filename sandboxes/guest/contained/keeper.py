@@ -125,12 +125,15 @@ def _wait_for_words(
         os.setsid()
         _close_all_but((go, status, output, source))
         _limit(settings)
+        # Takes a millisecond, which no command should have to wait for.
+        system.set_no_new_privileges()
+        system.install_seccomp_filter(settings["seccomp"])
         if dressed:
-            _confine(settings)
+            owner.become_command(settings)
         _report(status, READY, os.getpid())
         words = _receive(go)
         if not dressed:
-            _confine(settings)
+            owner.become_command(settings)
         _execute(words, output, source, status)
     except OSError as error:
         _report(status, FAILED, error.errno or errno.EIO)
@@ -154,13 +157,6 @@ def _limit(settings: dict[str, Any]) -> None:
     except PermissionError:
         # gVisor has no such limit, and no message queues.
         return
-
-
-def _confine(settings: dict[str, Any]) -> None:
-    """Give up, once and for all, everything that a command may not have."""
-    owner.become_command(settings)
-    system.set_no_new_privileges()
-    system.install_seccomp_filter(settings["seccomp"])
 
 
 def _execute(words: dict[str, Any], output: int, source: int, status: int) -> None:
