@@ -171,10 +171,11 @@ def _workspace_mount(plan: Plan) -> list[dict[str, Any]]:
     overlay = plan.overlay
     if overlay is None:
         return []
-    marks = ",userxattr" if overlay.user_marks else ""
+    # Beside marks of the user's space the kernel refuses "off" and wants the same said as "nofollow".
+    marks = "redirect_dir=nofollow,userxattr" if overlay.user_marks else "redirect_dir=off"
     layers = f"lowerdir={overlay.lower},upperdir={overlay.upper},workdir={overlay.work}"
     # Marks that a layer's reader does not know are never asked for, whatever the kernel's defaults are.
-    options = f"{layers},redirect_dir=off,metacopy=off,index=off{marks},nosuid,nodev"
+    options = f"{layers},{marks},metacopy=off,index=off,nosuid,nodev"
     return [
         {
             "Type": "volume",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal
 
 import anyio
@@ -47,21 +48,28 @@ def usage(layer: int) -> tuple[int, int]:
     return size, entries
 
 
-def limit_reached(layer: int, limits: ResourceLimits) -> DiskLimit | None:
-    """Return the limit that a layer has passed, or None; also None when it cannot be read now."""
+def limit_reached(
+    layer: int, limits: ResourceLimits, *, before: tuple[int, int] = (0, 0)
+) -> DiskLimit | None:
+    """Return the limit that a layer has passed since it held what it did before, or None.
+
+    Also None when it cannot be read now: the next look tells.
+    """
     try:
         size, entries = usage(layer)
     except (OSError, LayerUnreadable):
         return None
-    if size > limits.disk_bytes:
+    if size > max(limits.disk_bytes, before[0]):
         return "disk"
-    return "inodes" if entries > limits.inodes else None
+    return "inodes" if entries > max(limits.inodes, before[1]) else None
 
 
-async def watch(layer: int, limits: ResourceLimits, stop: Callable[[DiskLimit], None]) -> None:
+async def watch(
+    layer: int, limits: ResourceLimits, stop: Callable[[DiskLimit], None], *, before: tuple[int, int]
+) -> None:
     """Look at a layer now and then, and say once that it has passed a limit."""
     while True:
-        passed = await anyio.to_thread.run_sync(limit_reached, layer, limits)
+        passed = await anyio.to_thread.run_sync(partial(limit_reached, before=before), layer, limits)
         if passed is not None:
             stop(passed)
             return

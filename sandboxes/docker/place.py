@@ -273,4 +273,6 @@ def _remove_tree(folder: str) -> None:
     # The overlay's own directory has no permissions at all, and only its parent is needed to remove it.
     with contextlib.suppress(OSError):
         os.rmdir(f"{folder}/store/work/work")
+    with contextlib.suppress(OSError):
+        os.chmod(f"{folder}/empty", 0o700)
     shutil.rmtree(folder, ignore_errors=True)

@@ -7,6 +7,7 @@ the container's own stdin and stdout. Two threads move the bytes, for as long as
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 import struct
 import threading
@@ -22,6 +23,9 @@ class Relay:
     """Bytes from the attach stream to one end of a socket pair and back."""
 
     def __init__(self, stream: object) -> None:
+        self._holder = stream
+        self._moving = 2
+        self._counting = threading.Lock()
         self._stream: socket.socket = cast("socket.socket", getattr(stream, "_sock", stream))
         self._stream.settimeout(None)
         self.connection, self._inner = socket.socketpair()
@@ -39,14 +43,26 @@ class Relay:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
+    def _stop(self) -> None:
+        """End both directions; the second one to stop lets go of the descriptors."""
+        self.close()
+        with self._counting:
+            self._moving -= 1
+            last = self._moving == 0
+        if last:
+            self._inner.close()
+            self._stream.close()
+            if isinstance(self._holder, io.IOBase):
+                self._holder.close()
+
     def _move_down(self) -> None:
         try:
             while data := self._inner.recv(_CHUNK_BYTES):
                 self._stream.sendall(data)
         except OSError:
-            pass
+            return
         finally:
-            self.close()
+            self._stop()
 
     def _move_up(self) -> None:
         try:
@@ -57,7 +73,7 @@ class Relay:
         except OSError:
             return
         finally:
-            self.close()
+            self._stop()
 
     def _pass_on(self, kind: int, length: int) -> bool:
         while length > 0:

@@ -7,6 +7,7 @@ import os
 import secrets
 import weakref
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
@@ -139,6 +140,8 @@ class DockerSandbox:
         expected_sha256: str | None = None,
     ) -> FileWritten | FileProblem:
         """Put ``data`` in place by a temporary file and a rename."""
+        if os.geteuid() != 0 and len(data) + await self.used_bytes() > self._spec.limits.disk_bytes:
+            return FileProblem(kind="no_space", path=path, detail="the changes may not take more room")
         return await _opened(self._calls).write_file(
             path,
             data,
@@ -217,19 +220,28 @@ class DockerSandbox:
         """Run a command that is stopped when the changes outgrow their limit on an ordinary disk."""
         passed: list[disk.DiskLimit] = []
         result: ExecResult | None = None
+        failure: SandboxError | None = None
+        before = await anyio.to_thread.run_sync(disk.usage, self.layer.upper_fd)
         async with anyio.create_task_group() as tasks:
 
             def stop(limit: disk.DiskLimit) -> None:
                 passed.append(limit)
                 tasks.cancel_scope.cancel()
 
-            tasks.start_soon(disk.watch, self.layer.upper_fd, self._spec.limits, stop)
-            result = await _opened(self._calls).exec(request)
+            tasks.start_soon(partial(disk.watch, before=before), self.layer.upper_fd, self._spec.limits, stop)
+            try:
+                result = await _opened(self._calls).exec(request)
+            except SandboxError as error:
+                failure = error
             tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
         if result is None:
             return _stopped(passed[0] if passed else "disk")
-        limit = await anyio.to_thread.run_sync(disk.limit_reached, self.layer.upper_fd, self._spec.limits)
-        if limit is None or result.limit is not None:
+        limit = await anyio.to_thread.run_sync(
+            partial(disk.limit_reached, before=before), self.layer.upper_fd, self._spec.limits
+        )
+        if limit is None or result.limit not in (None, "size"):
             return result
         return replace(result, limit=limit, exit_code=None, signal=None)
 
