@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import PurePosixPath
 
@@ -100,6 +101,10 @@ def check_spec(spec: SandboxSpec) -> None:
         raise SandboxUnavailable(
             f"sandbox lifetime {spec.lifetime!r} cannot be enforced here", hint="use lifetime: task"
         )
+    if spec.kind == "docker":
+        require_engine_sdk()
+        # Takes a third of a second, which belongs in this thread and not on the event loop.
+        import_module("sandboxes.docker.sandbox")
     if spec.kind == "bubblewrap" and (spec.runtime is not None or spec.image is not None):
         raise SandboxUnavailable("kind bubblewrap has neither runtime nor image", hint="leave both out")
     if not spec.workspace.is_dir():

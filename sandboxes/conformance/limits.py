@@ -84,7 +84,8 @@ _LIMITS: tuple[Callable[[], Check], ...] = (
     lambda: _check_of(
         "memory_of_many",
         "memory",
-        _endless("for i in 1 2 3 4 5 6; do head -c 30000000 /dev/zero | tail & done; wait; sleep 60"),
+        # Each holds what it read until its input ends, which it does not.
+        _endless("for i in 1 2 3 4 5 6; do (head -c 30000000 /dev/zero; sleep 60) | tail & done; wait"),
     ),
     lambda: _check_of("disk", "disk", _endless("cat /dev/zero > big")),
     lambda: _check_of("disk_of_tmp", "disk", _endless("cat /dev/zero > /tmp/big")),

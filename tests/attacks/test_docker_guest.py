@@ -16,7 +16,7 @@ import anyio.to_thread
 import pytest
 
 from sandboxes.base import ExecRequest, FileContent, ResourceLimits, SandboxSpec
-from sandboxes.open import open_docker
+from sandboxes.docker.sandbox import DockerSandbox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600, func_only=True)]
 
@@ -173,7 +173,7 @@ def anyio_backend():
 @pytest.fixture
 def contained(private_docker, tree):
     def open_it(**changes):
-        return open_docker(SandboxSpec(kind="docker", workspace=tree, **changes))
+        return DockerSandbox(SandboxSpec(kind="docker", workspace=tree, **changes))
 
     return open_it
 
@@ -341,3 +341,15 @@ async def test_every_rule_of_the_cis_benchmark_that_applies_holds(contained, pri
     assert host["LogConfig"]["Type"] == "none"
     assert "missing" not in states.values()
     assert states["seccomp"] == states["capabilities"] == states["memory"] == "observed"
+
+
+async def test_what_a_file_tool_makes_belongs_to_the_commands_and_not_to_root(contained):
+    async with contained() as sandbox:
+        await sandbox.write_file("made", b"x")
+        result = await sandbox.exec(
+            ExecRequest(argv=("sh", "-c", "chmod 600 made && echo y >> made && stat -c %u made"))
+        )
+        uid = sandbox.identity.details["host_uid"]
+
+    assert result.output.decode().split() == [uid]
+    assert uid != "0"

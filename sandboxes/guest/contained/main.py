@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_TICK_MILLISECONDS = 20
+_TICK_MILLISECONDS = 10
 _PARK_MILLISECONDS = 10000
 _LONGEST_WAIT_MILLISECONDS = 60000
 _FIRST_SIGNAL, _LAST_SIGNAL = 1, 64
