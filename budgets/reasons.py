@@ -128,6 +128,18 @@ _TABLE: Final[tuple[tuple[str, Severity, CodeScope, str], ...]] = (
     ("sandbox.died", "critical", "both", "The sandbox ended while it was needed."),
     ("sandbox.unresponsive", "critical", "both", "The sandbox did not answer in time and was killed."),
     (
+        "sandbox.engine_lost",
+        "critical",
+        "both",
+        "The engine that runs the sandbox cannot be reached.",
+    ),
+    (
+        "sandbox.engine_unresponsive",
+        "critical",
+        "both",
+        "The engine that runs the sandbox did not answer in time.",
+    ),
+    (
         "sandbox.integrity",
         "critical",
         "both",

@@ -46,6 +46,8 @@ _OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
         "sandbox.start": "unproven",
         "sandbox.died": "unproven",
         "sandbox.unresponsive": "unproven",
+        "sandbox.engine_lost": "unproven",
+        "sandbox.engine_unresponsive": "unproven",
         "growth.beyond_scope": "mixed",
         "growth.protected": "mixed",
         "budget.overspent": "mixed",

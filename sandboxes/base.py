@@ -312,3 +312,11 @@ class BackendReport:
     hint: str | None
     details: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leftover:
+    """Something of a sandbox whose broker is gone: a container, a volume or a directory."""
+
+    kind: str
+    name: str

@@ -5,6 +5,8 @@ SandboxError
 ├── SandboxStartFailed      it could be given, but the start went wrong
 ├── SandboxDied             the guest ended while it was needed
 ├── SandboxUnresponsive     no answer within the deadline; the sandbox has been killed
+├── EngineLost              the engine cannot be reached, or went away
+├── EngineUnresponsive      the engine did not answer within the deadline
 └── SandboxIntegrity        the guest channel carried something nobody asked for; the sandbox has been killed
 """
 
@@ -46,6 +48,18 @@ class SandboxUnresponsive(SandboxError):
     """The guest did not answer in time and was killed."""
 
     code = "sandbox.unresponsive"
+
+
+class EngineLost(SandboxError):
+    """The engine that runs sandboxes cannot be reached; what was under way may still have had effects."""
+
+    code = "sandbox.engine_lost"
+
+
+class EngineUnresponsive(SandboxError):
+    """The engine that runs sandboxes did not answer in time; what it was asked may still be done."""
+
+    code = "sandbox.engine_unresponsive"
 
 
 class SandboxIntegrity(SandboxError):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,14 +70,18 @@ def _bubblewrap() -> BackendReport:
 
 
 def _docker() -> BackendReport:
-    return BackendReport(
-        backend="docker",
-        usable=False,
-        version=None,
-        reason="sandbox kind 'docker' cannot be enforced here",
-        hint="use kind: bubblewrap",
-        details={"program": shutil.which("docker") or "not installed"},
-    )
+    if importlib.util.find_spec("docker") is None:
+        return BackendReport(
+            backend="docker",
+            usable=False,
+            version=None,
+            reason="the Docker SDK for Python is not installed",
+            hint="pip install 'remit[docker]'",
+        )
+    # Optional, and slow to import.
+    from sandboxes.docker.probe import report
+
+    return report()
 
 
 def _check_kernel() -> None:

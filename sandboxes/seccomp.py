@@ -157,6 +157,11 @@ def build_filter(machine: str) -> bytes:
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in _program(machine))
 
 
+def refused_names() -> tuple[str, ...]:
+    """Return the calls that a program must learn it may not make, whatever their arguments."""
+    return tuple(_NOT_PERMITTED)
+
+
 def _program(machine: str) -> list[Instruction]:
     column = tuple(_AUDIT_ARCH).index(machine)
     program = [

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from blockbuster import blockbuster_ctx
 
+from tests.engine import REQUIRED, NoEngine, private_engine
+
 
 @pytest.fixture(params=[pytest.param("asyncio", id="asyncio"), pytest.param("trio", id="trio")])
 def anyio_backend(request):
@@ -17,3 +19,16 @@ def no_test_blocks_the_event_loop():
     """
     with blockbuster_ctx(["budgets", "sandboxes", "executor"]) as detector:
         yield detector
+
+
+@pytest.fixture(scope="module")
+def private_docker():
+    """Start an engine of the tests' own, make it the one that our code finds, and stop it with the module."""
+    try:
+        with private_engine() as engine, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DOCKER_HOST", engine.address)
+            yield engine
+    except NoEngine as error:
+        if "docker" in REQUIRED:
+            pytest.fail(f"docker is required: {error}")
+        pytest.skip(f"no engine: {error}")

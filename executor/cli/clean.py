@@ -17,6 +17,7 @@ from executor.cli.options import json_option, state_dir_option
 from executor.cli.summary import summarise
 from executor.cli.text import plural, table, talk, write, write_json
 from executor.store import RunDirectory, RunStore
+from sandboxes.leftovers import abandoned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,19 +60,25 @@ def command(
     before = datetime.now(UTC) - (timedelta(0) if every_age else timedelta(days=days))
     found = list(_removable(store, before=before, unfinished=unfinished))
     removed = [each for each in found if yes and _remove(each.directory)]
+    orphans = abandoned(remove=yes)
     if as_json:
         runs = [
             {"run": each.directory.run_id, "reason": each.reason, "bytes": each.size_bytes} for each in found
         ]
-        write_json({"runs": runs, "removed": [each.directory.run_id for each in removed]})
+        gone = [each.directory.run_id for each in removed]
+        sandboxes = [{"kind": each.kind, "name": each.name} for each in orphans]
+        write_json({"runs": runs, "removed": gone, "sandboxes": sandboxes})
         return
     write(
-        table([(each.directory.run_id, size_text(each.size_bytes), each.reason) for each in found])
+        table(
+            [(each.directory.run_id, size_text(each.size_bytes), each.reason) for each in found]
+            + [(each.name, each.kind, "leftover: its broker is gone") for each in orphans]
+        )
         or "nothing to remove"
     )
     if yes:
         talk(f"{plural(len(removed), 'run')} removed")
-    elif found:
+    elif found or orphans:
         talk("nothing was removed; add --yes to remove these")
 
 

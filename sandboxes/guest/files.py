@@ -260,12 +260,23 @@ def _put(
         finally:
             os.close(descriptor)
         if exclusive:
-            system.rename_without_replacing(parent, temporary, name)
+            _rename_without_replacing(parent, temporary, name)
         else:
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
     except BaseException:
         os.unlink(temporary, dir_fd=parent)
         raise
+
+
+def _rename_without_replacing(parent: int, temporary: bytes, name: bytes) -> None:
+    try:
+        system.rename_without_replacing(parent, temporary, name)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        # Not known to gVisor; a second name cannot replace anything either.
+        os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+        os.unlink(temporary, dir_fd=parent)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

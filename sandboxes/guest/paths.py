@@ -111,12 +111,23 @@ def _walk(root: int, path: bytes, flags: int, mode: int) -> int:
 
 def _open_last(name: bytes, flags: int, mode: int, directory: int) -> int:
     try:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
     except NotADirectoryError:
         # O_DIRECTORY hides that the name is a link.
         if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             raise OSError(errno.ELOOP, "symbolic link") from None
         raise
+    if flags & os.O_DIRECTORY:
+        _require_no_link(descriptor, name, directory)
+    return descriptor
+
+
+def _require_no_link(descriptor: int, name: bytes, directory: int) -> None:
+    """Refuse a directory that was found through a link: gVisor follows one when asked for a directory."""
+    found, named = os.fstat(descriptor), os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if (found.st_dev, found.st_ino) != (named.st_dev, named.st_ino):
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, "symbolic link")
 
 
 def _join(before: list[bytes], content: bytes, after: list[bytes], mount: bytes) -> bytes | None:

@@ -32,6 +32,7 @@ CAP_SYS_PTRACE = 19
 _RENAME_NOREPLACE = 1
 _F_SETPIPE_SZ = 1031
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
+_PR_SET_CHILD_SUBREAPER = 36
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
@@ -39,6 +40,10 @@ _LAST_CAPABILITY = 63
 
 class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001
     _type_ = "l"
+
+
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001
+    _type_ = "i"
 
 
 class _Character(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001
@@ -51,15 +56,21 @@ class _Function(_ctypes.CFuncPtr):
     _restype_ = _Long
 
 
-def _function(name: str) -> Any:
+class _IntFunction(_ctypes.CFuncPtr):
+    # Read as a long, the int -1 of some C libraries is 4294967295, and no failure is ever seen.
+    _flags_ = _Function._flags_
+    _restype_ = _Int
+
+
+def _function(name: str, kind: Any) -> Any:
     program = _ctypes.dlopen(None, 0)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    return _Function(_ctypes.dlsym(program, name))
+    return kind(_ctypes.dlsym(program, name))
 
 
-_syscall = _function("syscall")
-_mount = _function("mount")
-_prctl = _function("prctl")
-_fcntl = _function("fcntl")
+_syscall = _function("syscall", _Function)
+_mount = _function("mount", _IntFunction)
+_prctl = _function("prctl", _IntFunction)
+_fcntl = _function("fcntl", _IntFunction)
 
 _ARM = os.uname().machine == "aarch64"
 _NR_CLONE = 220 if _ARM else 56
@@ -111,6 +122,11 @@ def set_dumpable(dumpable: bool) -> None:
 def set_no_new_privileges() -> None:
     """Make every later execve unable to gain privileges."""
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+
+
+def set_child_subreaper() -> None:
+    """Become the parent of every orphan below this process."""
+    _check(_prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "PR_SET_CHILD_SUBREAPER")
 
 
 def drop_bounding_set() -> None:

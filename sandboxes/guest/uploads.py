@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from sandboxes.guest import prepare
 
 _CHUNK_BYTES = 1 << 20
+# An overlay before Linux 6.1 and gVisor know no nameless files.
+_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 _open: dict[bytes, int] = {}
 
 
 def add(token: bytes, data: bytes) -> None:
     """Append a part; when that fails the whole upload is forgotten."""
     if token not in _open:
-        flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
-        _open[token] = os.open(prepare.STORE, flags, 0o600)
+        _open[token] = _nameless_file()
     try:
         view = memoryview(data)
         while view:
@@ -50,3 +52,16 @@ def drop(token: bytes) -> None:
     descriptor = _open.pop(token, None)
     if descriptor is not None:
         os.close(descriptor)
+
+
+def _nameless_file() -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(prepare.STORE, os.O_TMPFILE | flags, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+    name = prepare.STORE + "/.remit-%s.tmp" % os.urandom(8).hex()
+    descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | flags, 0o600)
+    os.unlink(name)
+    return descriptor

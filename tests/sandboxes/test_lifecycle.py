@@ -300,7 +300,7 @@ def test_an_orphan_of_a_broker_killed_in_the_middle_of_a_start_is_ended(workspac
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"kind": "docker"}, "docker"),
+        ({"kind": "docker", "mount": "/usr/x"}, "the container needs itself"),
         ({"image": "debian"}, "image"),
         ({"workspace": Path("/nonexistent")}, "no directory"),
         ({"mount": "relative"}, "absolute"),

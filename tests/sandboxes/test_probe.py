@@ -30,11 +30,21 @@ def test_this_host_can_be_used():
     assert report.version is not None
 
 
-def test_docker_is_reported_as_not_enforceable():
+def test_an_engine_that_is_not_there_is_reported_with_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+
     report = next(report for report in probe() if report.backend == "docker")
 
     assert not report.usable
     assert report.hint
+
+
+def test_a_missing_sdk_is_reported_with_what_to_install(monkeypatch):
+    monkeypatch.setattr(probe_module.importlib.util, "find_spec", lambda name: None)
+
+    report = next(report for report in probe() if report.backend == "docker")
+
+    assert report.hint == "pip install 'remit[docker]'"
 
 
 def test_a_missing_program_is_named(fresh, monkeypatch):

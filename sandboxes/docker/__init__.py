@@ -1,0 +1,1 @@
+"""The engine sandbox: a hardened, disposable container of a Docker engine."""

@@ -1,0 +1,301 @@
+"""The sandbox as a broker uses it: a container that lives as long as it, and the calls to its guest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import weakref
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Final, Literal, Self, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from sandboxes import wire
+from sandboxes.base import (
+    Control,
+    ExecRequest,
+    ExecResult,
+    FileContent,
+    FileProblem,
+    FileRemoved,
+    FileWritten,
+    Layer,
+    Listing,
+    SandboxIdentity,
+    SandboxSpec,
+)
+from sandboxes.bubblewrap.channel import Channel
+from sandboxes.calls import GuestCalls
+from sandboxes.docker import disk
+from sandboxes.docker.container import Container, remove_volume
+from sandboxes.docker.engine import Engine, engine
+from sandboxes.docker.launch import (
+    Launched,
+    describe,
+    find_ground,
+    give_up,
+    make_plan,
+    start,
+    volume_name,
+    welcome,
+)
+from sandboxes.docker.place import build_place
+from sandboxes.errors import SandboxError, SandboxIntegrity, SandboxUnavailable
+
+_HOME: Final = "/tmp/home"  # noqa: S108
+_EXIT_SECONDS: Final = 5.0
+_REMOVE_SECONDS: Final = 8.0
+
+T = TypeVar("T")
+Strategy = Literal["auto", "overlay", "copy"]
+Opener = Literal["openat2", "walk"]
+
+
+class DockerSandbox:
+    """One container with a resident guest."""
+
+    def __init__(self, spec: SandboxSpec, *, strategy: Strategy = "auto", opener: Opener = "openat2") -> None:
+        self._spec = spec
+        if strategy == "copy":
+            raise SandboxUnavailable("an engine's sandbox has no copy of the workspace, only an overlay")
+        self._opener: Opener = opener
+        self._id = secrets.token_hex(8)
+        self._engine: Engine | None = None
+        self._launched = Launched()
+        self._calls: GuestCalls | None = None
+        self._controls: tuple[Control, ...] = ()
+        self._layer: Layer | None = None
+        self._identity: SandboxIdentity | None = None
+        self._ending = anyio.Lock()
+        self._ended = False
+
+    @property
+    def identity(self) -> SandboxIdentity:
+        """What this sandbox is made of."""
+        return _opened(self._identity)
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """What isolates this sandbox, as configured and as seen from outside when it was opened."""
+        return self._controls
+
+    @property
+    def layer(self) -> Layer:
+        """The changes so far."""
+        return _opened(self._layer)
+
+    @property
+    def guest_pid(self) -> int | None:
+        """The guest's pid on this host, where the engine is on it."""
+        return None if self._launched.container is None else self._launched.container.pid
+
+    @property
+    def container_id(self) -> str | None:
+        """The container's id at the engine."""
+        return None if self._launched.container is None else self._launched.container.id
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """Run one command to its end."""
+        if os.geteuid() != 0:
+            return await self._run_watched(request)
+        return self._with_the_hosts_view(await _opened(self._calls).exec(request))
+
+    def _with_the_hosts_view(self, result: ExecResult) -> ExecResult:
+        """Name the limit on files for a runtime that does not show it inside."""
+        failed = result.limit is None and result.exit_code != 0
+        if not failed or disk.free_files(self.layer.upper_fd):
+            return result
+        return replace(result, limit="inodes", exit_code=None, signal=None)
+
+    async def exec_last(self, request: ExecRequest) -> ExecResult:
+        """Run one command and end the container with its exit status, as the engine observed it."""
+        result = await _opened(self._calls).exec(request, last=True)
+        if wire.unsendable_result(request) is None:
+            status = await _opened(self._launched.container).exit_status(timeout_seconds=_EXIT_SECONDS)
+            claimed = result.exit_code if result.exit_code is not None else 128 + (result.signal or 9)
+            if status != claimed:
+                await self.aclose()
+                raise SandboxIntegrity(
+                    f"guest claims the exit status {claimed}, the engine observed {status}"
+                )
+        await self.aclose()
+        return result
+
+    async def read_file(self, path: str, *, offset: int = 0, max_bytes: int) -> FileContent | FileProblem:
+        """Read a regular file, following no link."""
+        return await _opened(self._calls).read_file(path, offset=offset, max_bytes=max_bytes)
+
+    async def write_file(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        mode: int | None = None,
+        create_parents: bool = True,
+        must_not_exist: bool = False,
+        expected_sha256: str | None = None,
+        modified_ns: int | None = None,
+    ) -> FileWritten | FileProblem:
+        """Put ``data`` in place by a temporary file and a rename."""
+        if os.geteuid() != 0 and len(data) + await self.used_bytes() > self._spec.limits.disk_bytes:
+            return FileProblem(kind="no_space", path=path, detail="the changes may not take more room")
+        return await _opened(self._calls).write_file(
+            path,
+            data,
+            mode=mode,
+            create_parents=create_parents,
+            must_not_exist=must_not_exist,
+            expected_sha256=expected_sha256,
+            modified_ns=modified_ns,
+        )
+
+    async def remove(self, path: str) -> FileRemoved | FileProblem:
+        """Remove a file, a link or an empty directory."""
+        return await _opened(self._calls).remove(path)
+
+    async def make_directory(self, path: str, *, mode: int = 0o755) -> FileWritten | FileProblem:
+        """Make one directory; an existing one only gets ``mode``."""
+        return await _opened(self._calls).make_directory(path, mode=mode)
+
+    async def make_symlink(self, path: str, *, target: str) -> FileWritten | FileProblem:
+        """Make a symbolic link that holds ``target`` unresolved."""
+        return await _opened(self._calls).make_symlink(path, target=target)
+
+    async def list_directory(
+        self, path: str, *, recursive: bool = False, max_entries: int = 1000
+    ) -> Listing | FileProblem:
+        """List a directory, following no link."""
+        return await _opened(self._calls).list_directory(path, recursive=recursive, max_entries=max_entries)
+
+    async def used_bytes(self) -> int:
+        """Bytes that the workspace's changes occupy now."""
+        if os.geteuid() != 0:
+            return (await anyio.to_thread.run_sync(disk.usage, self.layer.upper_fd))[0]
+        return await _opened(self._calls).used_bytes()
+
+    async def ping(self) -> None:
+        """Have the guest answer."""
+        await _opened(self._calls).ping()
+
+    async def aclose(self) -> None:
+        """Kill everything inside, wait until it is gone, and remove what the engine has of it."""
+        with anyio.CancelScope(shield=True):
+            async with self._ending:
+                if not self._ended:
+                    self._ended = True
+                    with anyio.move_on_after(_REMOVE_SECONDS):
+                        await self._end()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _open(self) -> None:
+        launched = self._launched
+        asked = self._engine = await anyio.to_thread.run_sync(engine)
+        ground = await find_ground(asked, self._spec)
+        place = launched.place = await anyio.to_thread.run_sync(build_place, self._id, self._spec)
+        self._layer = Layer(upper_fd=place.upper_fd, lower=self._spec.workspace, strategy="overlay")
+        weakref.finalize(self, place.forget)
+        plan = await anyio.to_thread.run_sync(make_plan, self._id, self._spec, ground, place)
+        connection = await start(asked, plan, launched)
+        self._controls = await welcome(launched, self._spec, plan, opener=self._opener)
+        self._identity = describe(self._id, self._spec, ground, place, plan)
+        environment = {"PATH": ground.image.path, "HOME": _HOME, "LANG": "C.UTF-8", **self._spec.environment}
+        self._calls = GuestCalls(Channel(connection, on_broken=give_up(launched)), environment=environment)
+        await anyio.to_thread.run_sync(place.release)
+
+    async def _run_watched(self, request: ExecRequest) -> ExecResult:
+        """Run a command that is stopped when the changes outgrow their limit on an ordinary disk."""
+        passed: list[disk.DiskLimit] = []
+        result: ExecResult | None = None
+        failure: SandboxError | None = None
+        before = await anyio.to_thread.run_sync(disk.usage, self.layer.upper_fd)
+        async with anyio.create_task_group() as tasks:
+
+            def stop(limit: disk.DiskLimit) -> None:
+                passed.append(limit)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(partial(disk.watch, before=before), self.layer.upper_fd, self._spec.limits, stop)
+            try:
+                result = await _opened(self._calls).exec(request)
+            except SandboxError as error:
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if result is None:
+            return _stopped(passed[0] if passed else "disk")
+        limit = await anyio.to_thread.run_sync(
+            partial(disk.limit_reached, before=before), self.layer.upper_fd, self._spec.limits
+        )
+        if limit is None or result.limit not in (None, "size"):
+            return result
+        return replace(result, limit=limit, exit_code=None, signal=None)
+
+    async def _end(self) -> None:
+        launched = self._launched
+        if self._calls is not None:
+            self._calls.close()
+        elif launched.connection is not None:
+            launched.connection.close()
+        if launched.relay is not None:
+            launched.relay.close()
+        try:
+            await self._remove(launched.container)
+        except SandboxError:
+            # An engine that is gone or hangs: the next broker removes what it has of this one.
+            return
+        finally:
+            if launched.place is not None:
+                await anyio.to_thread.run_sync(launched.place.remove)
+
+    async def _remove(self, container: Container | None) -> None:
+        if container is None:
+            return
+        container.kill_now()
+        try:
+            await container.remove()
+            await _opened(self._engine).ask(
+                "remove a volume", lambda api: remove_volume(api, volume_name(self._id))
+            )
+        finally:
+            await container.wait_until_gone()
+            container.close()
+
+
+def _stopped(limit: disk.DiskLimit) -> ExecResult:
+    """Return how a command ended that was stopped for what it wrote; its output went with it."""
+    return ExecResult(
+        exit_code=None,
+        signal=None,
+        limit=limit,
+        output=b"",
+        output_bytes=0,
+        output_sha256=hashlib.sha256().hexdigest(),
+        truncated=False,
+        wall_seconds=0.0,
+        cpu_seconds=0.0,
+        peak_memory_bytes=0,
+        written_bytes=0,
+    )
+
+
+def _opened(value: T | None) -> T:
+    if value is None:
+        raise SandboxError("the sandbox is not open")
+    return value

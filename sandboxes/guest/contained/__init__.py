@@ -1,0 +1,1 @@
+"""The guest of a container: root without the rights of root, and commands under another uid."""
