@@ -31,6 +31,7 @@ CAP_SYS_PTRACE = 19
 
 _RENAME_NOREPLACE = 1
 _F_SETPIPE_SZ = 1031
+_RUSAGE_CHILDREN, _RUSAGE_BYTES = -1, 144
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 _PR_SET_CHILD_SUBREAPER = 36
 _SECCOMP_MODE_FILTER = 2
@@ -76,6 +77,7 @@ _ARM = os.uname().machine == "aarch64"
 _NR_CLONE = 220 if _ARM else 56
 _NR_UNSHARE = 97 if _ARM else 272
 _NR_PRLIMIT = 261 if _ARM else 302
+_NR_GETRUSAGE = 165 if _ARM else 98
 _NR_CAPSET = 91 if _ARM else 126
 _NR_RENAMEAT2 = 276 if _ARM else 316
 _NR_PIDFD_SEND_SIGNAL = 424
@@ -158,6 +160,14 @@ def set_limit(resource: int, ceiling: int, slack: int = 0) -> None:
         _syscall(_NR_PRLIMIT, 0, resource, struct.pack("QQ", ceiling, ceiling + slack), None),
         "setrlimit %d" % resource,
     )
+
+
+def children_usage() -> tuple[int, int]:
+    """Return the CPU time in microseconds and the largest resident bytes of every child waited for."""
+    raw = (_Character * _RUSAGE_BYTES)()
+    _check(_syscall(_NR_GETRUSAGE, _RUSAGE_CHILDREN, raw), "getrusage")
+    user_seconds, user_micros, system_seconds, system_micros, largest = struct.unpack_from("=5q", raw)
+    return (user_seconds + system_seconds) * 1000000 + user_micros + system_micros, largest * 1024
 
 
 def pidfd_open(pid: int) -> int:
