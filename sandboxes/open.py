@@ -14,10 +14,11 @@ from pathlib import PurePosixPath
 import anyio.to_thread
 
 from sandboxes.base import Sandbox, SandboxSpec
-from sandboxes.bubblewrap.client import BubblewrapSandbox, Strategy
-from sandboxes.bubblewrap.handshake import MOST_COVERS, Opener
+from sandboxes.bubblewrap.client import BubblewrapSandbox
+from sandboxes.bubblewrap.handshake import MOST_COVERS
 from sandboxes.bubblewrap.rootfs import mount_objection
 from sandboxes.errors import SandboxUnavailable
+from sandboxes.resident import Opener, Strategy
 
 _ROOT_AND_NAME = 2
 _TAKEN = frozenset(

@@ -11,7 +11,7 @@ import socket
 import stat
 import struct
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 
@@ -21,6 +21,7 @@ from sandboxes.bubblewrap.process import SandboxProcess
 from sandboxes.bubblewrap.spawn import Spawned
 from sandboxes.errors import SandboxIntegrity, SandboxStartFailed, SandboxUnavailable
 from sandboxes.guest.frames import NONCE_BYTES, FrameReader, decode_payload, encode_frame
+from sandboxes.resident import Opener
 from sandboxes.seccomp import build_filter
 
 MOST_COVERS = 1024
@@ -30,8 +31,6 @@ _TMP_INODES = 16384
 _SHM_BYTES = 16 * 1024 * 1024
 _CREDENTIALS = struct.Struct("3i")
 _turn = itertools.count()
-
-Opener = Literal["openat2", "walk"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The sandbox as a broker uses it: a container that lives as long as it, and the calls to its guest."""
+"""A container of an engine that lives as long as its sandbox."""
 
 from __future__ import annotations
 
@@ -8,28 +8,13 @@ import secrets
 import weakref
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
-from typing import Final, Literal, Self, TypeVar
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
-from sandboxes import wire
-from sandboxes.base import (
-    Control,
-    ExecRequest,
-    ExecResult,
-    FileContent,
-    FileProblem,
-    FileRemoved,
-    FileWritten,
-    Layer,
-    Listing,
-    SandboxIdentity,
-    SandboxSpec,
-)
-from sandboxes.bubblewrap.channel import Channel
-from sandboxes.calls import GuestCalls
+from sandboxes.base import ExecRequest, ExecResult, FileProblem, FileWritten, Layer, SandboxSpec
+from sandboxes.channel import Channel
 from sandboxes.docker import disk
 from sandboxes.docker.container import Container, remove_volume
 from sandboxes.docker.engine import Engine, engine
@@ -44,49 +29,25 @@ from sandboxes.docker.launch import (
     welcome,
 )
 from sandboxes.docker.place import build_place
-from sandboxes.errors import SandboxError, SandboxIntegrity, SandboxUnavailable
+from sandboxes.errors import SandboxError, SandboxUnavailable
+from sandboxes.resident import HOME, Opener, ResidentSandbox, Strategy, opened
 
-_HOME: Final = "/tmp/home"  # noqa: S108
-_EXIT_SECONDS: Final = 5.0
 _REMOVE_SECONDS: Final = 8.0
 
-T = TypeVar("T")
-Strategy = Literal["auto", "overlay", "copy"]
-Opener = Literal["openat2", "walk"]
 
-
-class DockerSandbox:
+class DockerSandbox(ResidentSandbox):
     """One container with a resident guest."""
 
     def __init__(self, spec: SandboxSpec, *, strategy: Strategy = "auto", opener: Opener = "openat2") -> None:
-        self._spec = spec
+        super().__init__(spec)
         if strategy == "copy":
             raise SandboxUnavailable("an engine's sandbox has no copy of the workspace, only an overlay")
         self._opener: Opener = opener
         self._id = secrets.token_hex(8)
         self._engine: Engine | None = None
         self._launched = Launched()
-        self._calls: GuestCalls | None = None
-        self._controls: tuple[Control, ...] = ()
-        self._layer: Layer | None = None
-        self._identity: SandboxIdentity | None = None
         self._ending = anyio.Lock()
         self._ended = False
-
-    @property
-    def identity(self) -> SandboxIdentity:
-        """What this sandbox is made of."""
-        return _opened(self._identity)
-
-    @property
-    def controls(self) -> tuple[Control, ...]:
-        """What isolates this sandbox, as configured and as seen from outside when it was opened."""
-        return self._controls
-
-    @property
-    def layer(self) -> Layer:
-        """The changes so far."""
-        return _opened(self._layer)
 
     @property
     def guest_pid(self) -> int | None:
@@ -102,32 +63,7 @@ class DockerSandbox:
         """Run one command to its end."""
         if os.geteuid() != 0:
             return await self._run_watched(request)
-        return self._with_the_hosts_view(await _opened(self._calls).exec(request))
-
-    def _with_the_hosts_view(self, result: ExecResult) -> ExecResult:
-        """Name the limit on files for a runtime that does not show it inside."""
-        failed = result.limit is None and result.exit_code != 0
-        if not failed or disk.free_files(self.layer.upper_fd):
-            return result
-        return replace(result, limit="inodes", exit_code=None, signal=None)
-
-    async def exec_last(self, request: ExecRequest) -> ExecResult:
-        """Run one command and end the container with its exit status, as the engine observed it."""
-        result = await _opened(self._calls).exec(request, last=True)
-        if wire.unsendable_result(request) is None:
-            status = await _opened(self._launched.container).exit_status(timeout_seconds=_EXIT_SECONDS)
-            claimed = result.exit_code if result.exit_code is not None else 128 + (result.signal or 9)
-            if status != claimed:
-                await self.aclose()
-                raise SandboxIntegrity(
-                    f"guest claims the exit status {claimed}, the engine observed {status}"
-                )
-        await self.aclose()
-        return result
-
-    async def read_file(self, path: str, *, offset: int = 0, max_bytes: int) -> FileContent | FileProblem:
-        """Read a regular file, following no link."""
-        return await _opened(self._calls).read_file(path, offset=offset, max_bytes=max_bytes)
+        return self._with_the_hosts_view(await super().exec(request))
 
     async def write_file(
         self,
@@ -143,7 +79,7 @@ class DockerSandbox:
         """Put ``data`` in place by a temporary file and a rename."""
         if os.geteuid() != 0 and len(data) + await self.used_bytes() > self._spec.limits.disk_bytes:
             return FileProblem(kind="no_space", path=path, detail="the changes may not take more room")
-        return await _opened(self._calls).write_file(
+        return await super().write_file(
             path,
             data,
             mode=mode,
@@ -153,33 +89,11 @@ class DockerSandbox:
             modified_ns=modified_ns,
         )
 
-    async def remove(self, path: str) -> FileRemoved | FileProblem:
-        """Remove a file, a link or an empty directory."""
-        return await _opened(self._calls).remove(path)
-
-    async def make_directory(self, path: str, *, mode: int = 0o755) -> FileWritten | FileProblem:
-        """Make one directory; an existing one only gets ``mode``."""
-        return await _opened(self._calls).make_directory(path, mode=mode)
-
-    async def make_symlink(self, path: str, *, target: str) -> FileWritten | FileProblem:
-        """Make a symbolic link that holds ``target`` unresolved."""
-        return await _opened(self._calls).make_symlink(path, target=target)
-
-    async def list_directory(
-        self, path: str, *, recursive: bool = False, max_entries: int = 1000
-    ) -> Listing | FileProblem:
-        """List a directory, following no link."""
-        return await _opened(self._calls).list_directory(path, recursive=recursive, max_entries=max_entries)
-
     async def used_bytes(self) -> int:
         """Bytes that the workspace's changes occupy now."""
         if os.geteuid() != 0:
             return (await anyio.to_thread.run_sync(disk.usage, self.layer.upper_fd))[0]
-        return await _opened(self._calls).used_bytes()
-
-    async def ping(self) -> None:
-        """Have the guest answer."""
-        await _opened(self._calls).ping()
+        return await super().used_bytes()
 
     async def aclose(self) -> None:
         """Kill everything inside, wait until it is gone, and remove what the engine has of it."""
@@ -189,19 +103,6 @@ class DockerSandbox:
                     self._ended = True
                     with anyio.move_on_after(_REMOVE_SECONDS):
                         await self._end()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._open()
-        except BaseException:
-            await self.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def _open(self) -> None:
         launched = self._launched
@@ -214,9 +115,24 @@ class DockerSandbox:
         connection = await start(asked, plan, launched)
         self._controls = await welcome(launched, self._spec, plan, opener=self._opener)
         self._identity = describe(self._id, self._spec, ground, place, plan)
-        environment = {"PATH": ground.image.path, "HOME": _HOME, "LANG": "C.UTF-8", **self._spec.environment}
-        self._calls = GuestCalls(Channel(connection, on_broken=give_up(launched)), environment=environment)
+        self._environment = {
+            "PATH": ground.image.path,
+            "HOME": HOME,
+            "LANG": "C.UTF-8",
+            **self._spec.environment,
+        }
+        self._channel = Channel(connection, on_broken=give_up(launched))
         await anyio.to_thread.run_sync(place.release)
+
+    async def _exit_status(self, *, timeout_seconds: float) -> int | None:
+        return await opened(self._launched.container).exit_status(timeout_seconds=timeout_seconds)
+
+    def _with_the_hosts_view(self, result: ExecResult) -> ExecResult:
+        """Name the limit on files for a runtime that does not show it inside."""
+        failed = result.limit is None and result.exit_code != 0
+        if not failed or disk.free_files(self.layer.upper_fd):
+            return result
+        return replace(result, limit="inodes", exit_code=None, signal=None)
 
     async def _run_watched(self, request: ExecRequest) -> ExecResult:
         """Run a command that is stopped when the changes outgrow their limit on an ordinary disk."""
@@ -232,7 +148,7 @@ class DockerSandbox:
 
             tasks.start_soon(partial(disk.watch, before=before), self.layer.upper_fd, self._spec.limits, stop)
             try:
-                result = await _opened(self._calls).exec(request)
+                result = await super().exec(request)
             except SandboxError as error:
                 failure = error
             tasks.cancel_scope.cancel()
@@ -249,8 +165,8 @@ class DockerSandbox:
 
     async def _end(self) -> None:
         launched = self._launched
-        if self._calls is not None:
-            self._calls.close()
+        if self._channel is not None:
+            self._channel.close()
         elif launched.connection is not None:
             launched.connection.close()
         if launched.relay is not None:
@@ -270,7 +186,7 @@ class DockerSandbox:
         container.kill_now()
         try:
             await container.remove()
-            await _opened(self._engine).ask(
+            await opened(self._engine).ask(
                 "remove a volume", lambda api: remove_volume(api, volume_name(self._id))
             )
         finally:
@@ -293,9 +209,3 @@ def _stopped(limit: disk.DiskLimit) -> ExecResult:
         peak_memory_bytes=0,
         written_bytes=0,
     )
-
-
-def _opened(value: T | None) -> T:
-    if value is None:
-        raise SandboxError("the sandbox is not open")
-    return value

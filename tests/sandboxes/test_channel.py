@@ -7,7 +7,7 @@ import socket
 import anyio
 import pytest
 
-from sandboxes.bubblewrap.channel import Channel
+from sandboxes.channel import Channel
 from sandboxes.errors import SandboxDied, SandboxError, SandboxIntegrity, SandboxUnresponsive
 from sandboxes.guest.frames import FrameReader, decode_payload, encode_frame
 

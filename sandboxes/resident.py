@@ -1,45 +1,92 @@
-"""The calls of a sandbox, over the channel to its guest: the part that does not care what isolates it."""
+"""A sandbox with a resident guest: the calls, over the channel to it, whatever isolates it."""
 
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar, cast
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast
 
 import anyio
 
 from sandboxes import wire
 from sandboxes.base import (
+    Control,
     ExecRequest,
     ExecResult,
     FileContent,
     FileProblem,
     FileRemoved,
     FileWritten,
+    Layer,
     Listing,
+    SandboxIdentity,
+    SandboxSpec,
 )
-from sandboxes.bubblewrap.channel import Channel
+from sandboxes.channel import Channel
 from sandboxes.errors import SandboxError, SandboxIntegrity
 from sandboxes.guest.frames import MAX_BODY_BYTES, NONCE_BYTES
 
+HOME = "/tmp/home"  # noqa: S108
+
 _FILE_SECONDS = 60.0
 _EXEC_GRACE_SECONDS = 10.0
+_EXIT_SECONDS = 5.0
 _PART_BYTES = 16 * 1024 * 1024
 
 T = TypeVar("T")
+Strategy = Literal["auto", "overlay", "copy"]
+Opener = Literal["openat2", "walk"]
 
 
-class GuestCalls:
-    """Requests to one guest, each with its deadline, and what each answer means."""
+class ResidentSandbox(ABC):
+    """What every backend with a guest has in common.
 
-    def __init__(self, channel: Channel, *, environment: Mapping[str, str]) -> None:
-        self._channel = channel
-        self._environment = environment
+    A backend opens and closes it, and says with which status it was seen to end. ``_open`` sets channel,
+    environment, layer, identity and controls.
+    """
 
-    async def exec(self, request: ExecRequest, *, last: bool = False) -> ExecResult:
-        """Run one command to its end, or one that the sandbox ends with."""
-        return await self._exec("exec_last" if last else "exec", request)
+    def __init__(self, spec: SandboxSpec) -> None:
+        self._spec = spec
+        self._channel: Channel | None = None
+        self._environment: dict[str, str] = {}
+        self._controls: tuple[Control, ...] = ()
+        self._layer: Layer | None = None
+        self._identity: SandboxIdentity | None = None
+
+    @property
+    def identity(self) -> SandboxIdentity:
+        """What this sandbox is made of."""
+        return opened(self._identity)
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """What isolates this sandbox, as configured and as seen from outside when it was opened."""
+        return self._controls
+
+    @property
+    def layer(self) -> Layer:
+        """The changes so far."""
+        return opened(self._layer)
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """Run one command to its end."""
+        return await self._exec("exec", request)
+
+    async def exec_last(self, request: ExecRequest) -> ExecResult:
+        """Run one command and end the sandbox with its exit status, as observed from outside."""
+        result = await self._exec("exec_last", request)
+        if wire.unsendable_result(request) is not None:
+            await self.aclose()
+            return result
+        status = await self._exit_status(timeout_seconds=_EXIT_SECONDS)
+        claimed = result.exit_code if result.exit_code is not None else 128 + (result.signal or 9)
+        await self.aclose()
+        if status != claimed:
+            raise SandboxIntegrity(f"guest claims the exit status {claimed}, the host observed {status}")
+        return result
 
     async def read_file(self, path: str, *, offset: int = 0, max_bytes: int) -> FileContent | FileProblem:
         """Read a regular file, following no link."""
@@ -121,9 +168,30 @@ class GuestCalls:
         """Have the guest answer."""
         self._checked(wire.check_reply, await self._call("ping", {}), "pong")
 
-    def close(self) -> None:
-        """Close the channel; calls under way fail."""
-        self._channel.close()
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Kill everything inside and wait until it is gone."""
+
+    @abstractmethod
+    async def _open(self) -> None:
+        """Bring the sandbox up."""
+
+    @abstractmethod
+    async def _exit_status(self, *, timeout_seconds: float) -> int | None:
+        """Return the exit status of the sandbox as it was observed; None when it lives on."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
     async def _upload(self, token: bytes, path: str, data: bytes) -> FileProblem | None:
         """Give the guest content that is too long for one frame, part by part."""
@@ -166,7 +234,7 @@ class GuestCalls:
         timeout_seconds: float = _FILE_SECONDS,
         cancellable: bool = False,
     ) -> dict[str, Any]:
-        return await self._channel.call(
+        return await opened(self._channel).call(
             operation, fields, timeout_seconds=timeout_seconds, cancellable=cancellable
         )
 
@@ -174,4 +242,15 @@ class GuestCalls:
         try:
             return parse(reply, *kinds, **details)
         except SandboxIntegrity as error:
-            raise self._channel.fail(error) from None
+            raise opened(self._channel).fail(error) from None
+
+
+def opened(value: T | None) -> T:
+    """Return what an open sandbox has.
+
+    Raises:
+        SandboxError: It is not open.
+    """
+    if value is None:
+        raise SandboxError("the sandbox is not open")
+    return value
