@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found] # pyright: ignore[reportMissingImports]
 import _socket
 import errno
+import gc
 import os
 import select
 import sys
@@ -70,6 +71,8 @@ class Guest:
         self._settings: dict[str, Any] = hello["settings"]
         self.workspace = prepare.prepare(self._settings)
         system.keep_capabilities((system.CAP_SYS_PTRACE,))
+        # What is there by now stays, and is shared with every init as long as no collection looks at it.
+        gc.freeze()
         parked = self._park()
         _await_ready(parked)
         ready = {"n": hello["n"], "k": "ready", "strategy": self.workspace.strategy, "init": parked.pid}
