@@ -21,6 +21,7 @@ JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mappin
 
 MAX_INTEGER = 2**53 - 1
 _LONG_TEXT = 4096
+_PIECE_CHARACTERS = 64 * 1024
 _ESCAPABLE = re.compile(r"[\\\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 _keeping = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
@@ -146,7 +147,11 @@ def _map_strings(value: JsonValue, change: Callable[[str], str]) -> JsonValue:
 def _digestible_text(text: str) -> JsonValue:
     if len(text) <= _LONG_TEXT:
         return escape_text(text)
-    return {"\\sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()}
+    digest = hashlib.sha256()
+    # In pieces: the memory of a long encoding costs as much as its digest.
+    for start in range(0, len(text), _PIECE_CHARACTERS):
+        digest.update(text[start : start + _PIECE_CHARACTERS].encode("utf-8", "surrogatepass"))
+    return {"\\sha256": digest.hexdigest()}
 
 
 def _escape_one(match: re.Match[str]) -> str:

@@ -32,6 +32,14 @@ _NUMBER = struct.Struct(">q")
 # From here on a slice through a view saves a copy that is worth more than making the view.
 _LONG_BYTES = 4096
 
+_long_bytes: Any = bytes
+
+
+def decode_to_views() -> None:
+    """Let long bytes, from here on, be views of their payload: for whoever only passes them on."""
+    global _long_bytes
+    _long_bytes = memoryview
+
 
 class FrameError(ValueError):
     """The bytes are not one frame of this language."""
@@ -245,4 +253,4 @@ def _decode_bytes(data: bytes | bytearray, position: int) -> tuple[bytes, int]:
         raise FrameError("length %d does not fit" % length)
     if length < _LONG_BYTES:
         return bytes(data[position:end]), end
-    return bytes(memoryview(data)[position:end]), end
+    return _long_bytes(memoryview(data)[position:end]), end

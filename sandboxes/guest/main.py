@@ -30,6 +30,7 @@ _SCM_RIGHTS = 1
 
 def main() -> None:
     """Run as PID 1 of the sandbox until the host lets go of the channel."""
+    frames.decode_to_views()
     channel = _harden(int(sys.argv[1]))
     guest = Guest(channel)
     guest.start()
