@@ -44,6 +44,8 @@ from sandboxes.errors import SandboxDied, SandboxIntegrity, SandboxStartFailed, 
 from sandboxes.workspace.layers import copy_tree
 from sandboxes.workspace.private import PrivateTree
 
+REMOVING = "remit-fake-removal"
+
 T = TypeVar("T")
 Fault = Literal["die", "hang", "integrity", "unresponsive"]
 Script = (
@@ -301,7 +303,7 @@ def _dispose(fd: int, root: Path) -> None:
     # Whoever lets a sandbox go may be an event loop, which must not wait for a tree to be removed; at the end
     # of the process there is no loop, and a new thread would not come to its end.
     if threading.main_thread().is_alive():
-        threading.Thread(target=_remove, args=(fd, root)).start()
+        threading.Thread(target=_remove, args=(fd, root), name=REMOVING).start()
         return
     _remove(fd, root)
 
