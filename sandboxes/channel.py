@@ -49,13 +49,15 @@ class Channel:
             SandboxDied: The guest ended.
             SandboxUnresponsive: No answer within the deadline.
             SandboxIntegrity: The channel carried what nobody asked for.
+            SandboxError: The request cannot be put into a frame; nothing was sent.
         """
         self._require_quiet()
         nonce = secrets.token_bytes(NONCE_BYTES)
+        pieces = _request({**fields, "n": nonce, "o": operation})
         call = self._calls[nonce] = _Call()
         try:
             with anyio.move_on_after(timeout_seconds):
-                await self._send(frame_pieces({**fields, "n": nonce, "o": operation}))
+                await self._send(pieces)
                 return await self._reply(call)
         except anyio.get_cancelled_exc_class():
             await self._abandon(nonce, call, cancellable=cancellable)
@@ -193,6 +195,13 @@ class Channel:
         for call in self._calls.values():
             if call.turn is not None:
                 call.turn.set()
+
+
+def _request(fields: dict[str, Any]) -> list[bytes]:
+    try:
+        return frame_pieces(fields)
+    except FrameError as error:
+        raise SandboxError(f"a request cannot be sent: {error}") from error
 
 
 def _without(pieces: Sequence[bytes | memoryview], sent: int) -> list[memoryview]:

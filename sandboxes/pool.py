@@ -55,7 +55,7 @@ class WarmPool:
         return len(self._waiting)
 
     async def filled(self) -> None:
-        """Return when as many wait as there can be; at once where none can be kept waiting."""
+        """Return when as many wait as could be opened."""
         while not self._filled.is_set():
             await self._filled.wait()
 
@@ -93,10 +93,12 @@ class WarmPool:
 
     async def _take(self, spec: SandboxSpec) -> _Waiting | None:
         """Give the one that waits longest and still answers."""
-        while spec == self._spec and self._waiting:
+        if spec != self._spec or not self._size:
+            return None
+        self._filled = anyio.Event()
+        self._wanted.set()
+        while self._waiting:
             found = self._waiting.popleft()
-            self._filled = anyio.Event()
-            self._wanted.set()
             try:
                 await found.sandbox.used_bytes()
             except SandboxError:
@@ -111,25 +113,24 @@ class WarmPool:
     async def _keep_filled(self) -> None:
         while True:
             self._wanted = anyio.Event()
-            while len(self._waiting) < self._size:
-                if not await self._add():
-                    self._filled.set()
-                    return
+            while len(self._waiting) < self._size and await self._add():
+                continue
             self._filled.set()
             await self._wanted.wait()
             # Whoever has just leased one goes first.
             await anyio.sleep(_AFTER_SECONDS)
 
     async def _add(self) -> bool:
-        """Open one more; False when that is of no use: whoever leases next opens one and learns why."""
-        context = self._opener(self._spec)
+        """Open one more; False when that failed or is of no use: it is tried again after the next lease."""
         try:
+            context = self._opener(self._spec)
             sandbox = await context.__aenter__()
         except SandboxError:
             return False
         opened = _Waiting(sandbox, context)
         if sandbox.identity.holds_snapshot:
             await opened.close()
+            self._size = 0
             return False
         self._waiting.append(opened)
         return True

@@ -21,6 +21,7 @@ from sandboxes.errors import SandboxUnavailable
 _NUMBERS = {"x86_64": (117, 119, 116), "aarch64": (147, 149, 159)}
 _KEEP = -1
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
 
 @contextlib.contextmanager
@@ -39,25 +40,28 @@ def thread_user(uid: int) -> Iterator[None]:
     set_uids, set_gids, set_groups = numbers
     uids, gids, groups = os.getresuid(), os.getresgid(), os.getgroups()
     dumpable = _prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)
-    try:
-        _call(set_groups, 0, None)
-        _call(set_gids, uid, uid, _KEEP)
+    # An ambient capability would go with the saved uid through exec.
+    _check(_prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+    with contextlib.ExitStack() as undo:
+        # The kernel takes this from the whole process when a uid changes.
+        undo.callback(_prctl, _PR_SET_DUMPABLE, dumpable, 0, 0, 0)
+        _check(_syscall(set_groups, 0, None))
+        undo.callback(_must, set_groups, len(groups), (ctypes.c_uint32 * len(groups))(*groups))
+        _check(_syscall(set_gids, uid, uid, _KEEP))
+        undo.callback(_must, set_gids, *gids)
         # The saved uid stays root's, or there would be no way back; exec takes it from the child.
-        _call(set_uids, uid, uid, 0)
+        _check(_syscall(set_uids, uid, uid, 0))
+        undo.callback(_must, set_uids, *uids)
         yield
-    finally:
-        try:
-            _call(set_uids, *uids)
-            _call(set_gids, *gids)
-            _call(set_groups, len(groups), (ctypes.c_uint32 * len(groups))(*groups))
-        except SandboxUnavailable:
-            os.abort()
-        # The kernel has taken this from the whole process when the uid changed.
-        _prctl(_PR_SET_DUMPABLE, dumpable, 0, 0, 0)
 
 
-def _call(number: int, *arguments: object) -> None:
+def _must(number: int, *arguments: object) -> None:
     if _syscall(number, *arguments) < 0:
+        os.abort()
+
+
+def _check(result: int) -> None:
+    if result < 0:
         code = ctypes.get_errno()
         raise SandboxUnavailable(
             f"started by root without the right to be another user ({os.strerror(code)})",

@@ -3,7 +3,8 @@
 A cell is an init (see ``init``) in a nested PID namespace, not dumpable, which has given up everything a
 command may not have. Running a command then costs one message and one spawn. When it ends, init kills and
 collects whatever it left behind and only then reports; a cell whose command left something behind, met a
-limit or was killed is not used again.
+limit or was killed is not used again. Nor is one that served while another command ran: a descriptor of the
+cell's /proc, handed to that other one, would show it what comes next.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 # With an IPC namespace of its own too: the settings of the sandbox's one could be written by every command.
 _NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
-_SCM_RIGHTS = 1
+# init's own work counts towards its limit of CPU time, as every process's does.
+_MOST_COMMANDS = 1000
 
 
 class Cell:
@@ -29,6 +31,8 @@ class Cell:
         self.ready = False
         self.reaped = False
         self.failure: int | None = None
+        self.commands = 0
+        self.spent_microseconds = 0
         self.output = -1
         self.input = -1
         self._forget()
@@ -45,6 +49,7 @@ class Cell:
     def start(self, words: dict[str, Any], has_input: bool) -> None:
         """Send init the next command, with pipes of its own: a writer of an earlier one reaches nobody."""
         self._forget()
+        self.commands += 1
         self.output, output = os.pipe()
         os.set_blocking(self.output, False)
         given = [output]
@@ -55,7 +60,7 @@ class Cell:
         raw = b"".join(map(init.DESCRIPTOR.pack, given))
         frame = frames.encode_frame(words)
         try:
-            sent = self._orders.sendmsg([frame], [(_socket.SOL_SOCKET, _SCM_RIGHTS, raw)])
+            sent = self._orders.sendmsg([frame], [(_socket.SOL_SOCKET, init.SCM_RIGHTS, raw)])
             if sent < len(frame):
                 self._orders.sendall(frame[sent:])
         finally:
@@ -64,8 +69,12 @@ class Cell:
 
     def kill(self) -> None:
         """Kill everything in the cell; its end shows on ``pidfd``."""
-        self.spoiled = True
+        self.spoil()
         system.pidfd_kill(self.pidfd)
+
+    def spoil(self) -> None:
+        """Let the cell end with its command."""
+        self.spoiled = True
 
     def messages(self) -> list[tuple[int, int]]:
         """Return what init has reported since the last call."""
@@ -84,6 +93,7 @@ class Cell:
                 self.failure = value
             elif kind == init.EXITED:
                 self.cpu_microseconds, self.peak_bytes, self.left_behind = cpu, peak, left
+                self.spent_microseconds += cpu
                 self.ended = True
             found.append((kind, value))
             if self.ended:
@@ -92,7 +102,8 @@ class Cell:
     @property
     def reusable(self) -> bool:
         """Whether nothing of the command that ended can be left, and nothing out of the ordinary happened."""
-        return self.ended and not (self.spoiled or self.left_behind or self.failure or self.reaped)
+        clean = self.ended and not (self.spoiled or self.left_behind or self.failure or self.reaped)
+        return clean and self.commands < _MOST_COMMANDS
 
     def reap(self) -> bool:
         """Collect init once it has ended; False while it lives."""

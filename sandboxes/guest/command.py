@@ -111,7 +111,7 @@ class Command:
             self.stop("wall")
         if usage.threads >= settings["pids"]:
             self.stop("pids")
-        if usage.cpu_seconds >= settings["cpu_seconds"]:
+        if usage.cpu_seconds - self.cell.spent_microseconds / 1e6 >= settings["cpu_seconds"]:
             self.stop("cpu")
         used = watch.held_bytes(usage, settings["memory_bytes"])
         if used > settings["memory_bytes"]:

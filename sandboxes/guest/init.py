@@ -23,7 +23,7 @@ STATUS = struct.Struct("=BiQQI")
 
 UID = 1000
 _DATA_SLACK_BYTES = 256 * 1024 * 1024
-_SCM_RIGHTS = 1
+SCM_RIGHTS = 1
 _FIRST_READ_BYTES = 64 * 1024
 DESCRIPTOR = struct.Struct("=i")
 
@@ -125,7 +125,7 @@ def _receive(channel: _socket.socket) -> _Order:
     descriptors = [
         number
         for level, kind, raw in ancillary
-        if level == _socket.SOL_SOCKET and kind == _SCM_RIGHTS
+        if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS
         for (number,) in DESCRIPTOR.iter_unpack(raw)
     ]
     length = frames.frame_length(data[: frames.PREFIX_BYTES])
@@ -156,7 +156,8 @@ def _reap_until(child: int, status: int) -> None:
             pid, ended, used = os.wait3(0)
             cpu_seconds += used.ru_utime + used.ru_stime
             peak_kilobytes = max(peak_kilobytes, used.ru_maxrss)
-            if pid == child:
+            # Once collected, its number may be another's.
+            if pid == child and left_behind < 0:
                 result, left_behind = ended, 0
                 _kill_the_rest()
             elif left_behind >= 0:

@@ -11,7 +11,7 @@ import select
 import sys
 import time
 
-from sandboxes.guest import files, frames, prepare, system, watch
+from sandboxes.guest import files, frames, init, prepare, system, watch
 from sandboxes.guest.cell import Cell
 from sandboxes.guest.command import Command
 
@@ -25,7 +25,6 @@ _TICK_MILLISECONDS = 20
 _PARK_MILLISECONDS = 10000
 _MOST_PARKED = 4
 _FIRST_SIGNAL, _LAST_SIGNAL = 1, 64
-_SCM_RIGHTS = 1
 
 
 def main() -> None:
@@ -77,7 +76,7 @@ class Guest:
         parked = self._park()
         _await_ready(parked)
         ready = {"n": hello["n"], "k": "ready", "strategy": self.workspace.strategy, "init": parked.pid}
-        ancillary = [(_socket.SOL_SOCKET, _SCM_RIGHTS, self.workspace.upper.to_bytes(4, sys.byteorder))]
+        ancillary = [(_socket.SOL_SOCKET, init.SCM_RIGHTS, self.workspace.upper.to_bytes(4, sys.byteorder))]
         self._channel.sendmsg([frames.encode_frame(ready)], ancillary)
         self._channel.setblocking(False)
         self._register(_CHANNEL_PLACE, select.POLLIN, self._receive)
@@ -187,6 +186,9 @@ class Guest:
             self._next_check = self._park_due
         self._commands[command.nonce] = self._running[cell.pid] = command
         command.start()
+        if len(self._commands) > 1:
+            for each in self._commands.values():
+                each.cell.spoil()
         self._register(cell.status, select.POLLIN, lambda: self._note(command))
         self._register(cell.output, select.POLLIN, lambda: self._collect(command))
         if command.has_input:

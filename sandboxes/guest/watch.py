@@ -15,7 +15,7 @@ _FEW_SOCKETS = 64
 
 
 class Usage:
-    """What one cell uses now, its init not counted."""
+    """What one cell uses now, its init not counted; CPU time is of all commands that the cell has served."""
 
     def __init__(self) -> None:
         self.pids: list[int] = []
@@ -35,7 +35,9 @@ def usage_by_cell(inits: set[int]) -> dict[int, Usage]:
             if fields is not None:
                 pid = int(name)
                 parents[pid] = int(fields[1])
-                rows[pid] = (int(fields[17]), int(fields[20]), int(fields[21]), sum(map(int, fields[11:15])))
+                # Of an init only what those took that it has collected: its own work is not the command's.
+                ticks = sum(map(int, fields[13 if pid in inits else 11 : 15]))
+                rows[pid] = (int(fields[17]), int(fields[20]), int(fields[21]), ticks)
     found = {pid: Usage() for pid in inits}
     for pid, (threads, mapped, pages, ticks) in rows.items():
         owner = _owner(pid, parents, inits)

@@ -51,13 +51,18 @@ class Snapshot:
             with TreeCursor(self.layer.upper_fd, unlock=0o500) as cursor:
                 cursor.move_to(parents)
                 with open(open_file(cursor.fd, name, unlock=True), "rb", buffering=0) as file:
-                    modified_ns = os.fstat(file.fileno()).st_mtime_ns
+                    modified_ns = _carried_time(os.fstat(file.fileno()).st_mtime_ns)
                     data = file.readall()
         except OSError as error:
             raise LayerUnreadable(f"the layer over {self.layer.lower} cannot be read: {error}") from error
         if hashlib.sha256(data).hexdigest() != change.sha256:
             raise LayerUnreadable(f"{name!r} changed after its sandbox was closed")
         return Content(data, modified_ns)
+
+
+def _carried_time(modified_ns: int) -> int | None:
+    """Return a time that fits into 64 bits, as all up to the year 2262 do; another is not carried."""
+    return modified_ns if -(2**63) <= modified_ns < 2**63 else None
 
 
 def changes_between(before: Snapshot, after: Snapshot) -> tuple[Change, ...]:

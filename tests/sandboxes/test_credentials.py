@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -77,3 +78,22 @@ def test_other_threads_never_are_anybody_else():
     thread.join()
 
     assert seen == [((0, 0, 0), (0, 0, 0))]
+
+
+def test_a_broker_that_may_not_be_another_is_told_so_and_lives():
+    script = (
+        "from sandboxes.bubblewrap.credentials import thread_user\n"
+        "from sandboxes.errors import SandboxUnavailable\n"
+        "try:\n"
+        "    with thread_user(64200): pass\n"
+        "except SandboxUnavailable as error: print(error.hint)\n"
+    )
+
+    answer = subprocess.run(
+        ["setpriv", "--bounding-set=-setgid", sys.executable, "-c", script],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+
+    assert (answer.returncode, answer.stdout) == (0, "run as an ordinary user\n")

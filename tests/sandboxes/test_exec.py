@@ -248,3 +248,52 @@ async def test_a_writer_of_an_earlier_command_does_not_reach_the_output_of_a_lat
         result = await sandbox.exec(sh("touch /tmp/write; sleep 0.3; echo own; touch /tmp/done"))
 
     assert result.output == b"own\n"
+
+
+async def test_a_namespace_that_served_beside_another_command_does_not_serve_again(opened, sh):
+    started = "cut -d' ' -f22 /proc/1/stat"
+
+    async with opened() as sandbox, anyio.create_task_group() as group:
+        group.start_soon(sandbox.exec, sh("until [ -e /tmp/end ]; do sleep 0.05; done"))
+        await anyio.wait_all_tasks_blocked()
+        first = await sandbox.exec(sh(started))
+        second = await sandbox.exec(sh(f"{started}; touch /tmp/end"))
+
+    assert first.output != second.output
+
+
+async def test_another_command_cannot_look_into_the_namespace_of_a_later_one(opened, sh):
+    watch = (
+        "import os, socket, time\n"
+        "listener = socket.socket(socket.AF_UNIX); listener.bind('/tmp/s'); listener.listen()\n"
+        "open('/tmp/ready', 'w').close()\n"
+        "proc = socket.recv_fds(listener.accept()[0], 1, 1)[1][0]\n"
+        "open('/tmp/given', 'w').close()\n"
+        "seen = b''\n"
+        "while not os.path.exists('/tmp/done'):\n"
+        "    for name in os.listdir(proc) if os.path.exists('/tmp/later') else ():\n"
+        "        try:\n"
+        "            seen += open(os.open(name + '/cmdline', 0, dir_fd=proc), 'rb').read()\n"
+        "        except OSError:\n"
+        "            pass\n"
+        "    time.sleep(0.02)\n"
+        "print(b'SECRET' in seen)\n"
+    )
+    give = (
+        "import os, socket, time\n"
+        "while not os.path.exists('/tmp/ready'): time.sleep(0.01)\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect('/tmp/s')\n"
+        "socket.send_fds(s, [b'x'], [os.open('/proc', os.O_RDONLY)])\n"
+        "while not os.path.exists('/tmp/given'): time.sleep(0.01)\n"
+    )
+    looked = []
+
+    async def look(sandbox):
+        looked.append(await sandbox.exec(ExecRequest(argv=("python3", "-c", watch))))
+
+    async with opened() as sandbox, anyio.create_task_group() as group:
+        group.start_soon(look, sandbox)
+        await sandbox.exec(ExecRequest(argv=("python3", "-c", give)))
+        await sandbox.exec(sh("touch /tmp/later; : SECRET; sleep 0.3; touch /tmp/done"))
+
+    assert looked[0].output == b"False\n"

@@ -135,3 +135,13 @@ async def test_open_files_are_limited(opened, sh):
         result = await sandbox.exec(sh("python3 -c 'x=[open(\"/dev/null\") for _ in range(64)]'"))
 
     assert b"Too many open files" in result.output
+
+
+async def test_the_cpu_time_of_earlier_commands_is_not_charged_to_a_later_one(opened, sh):
+    work = sh("i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done")
+
+    async with opened(limits=ResourceLimits(cpu_seconds=2)) as sandbox:
+        ended = [await sandbox.exec(work) for _ in range(8)]
+
+    assert sum(result.cpu_seconds for result in ended) > 2
+    assert {(result.exit_code, result.limit) for result in ended} == {(0, None)}

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from sandboxes.base import ExecRequest, ResourceLimits, SandboxSpec
-from sandboxes.errors import SandboxUnavailable
+from sandboxes.errors import SandboxStartFailed, SandboxUnavailable
 from sandboxes.open import open_bubblewrap
 from sandboxes.pool import WarmPool
 
@@ -176,3 +176,22 @@ async def test_what_its_user_raises_comes_out_as_it_is(spec):
 
     with pytest.raises(KeyError, match="mine"):
         await use()
+
+
+async def test_an_opening_that_failed_is_tried_again_after_the_next_lease(spec):
+    failures = [SandboxStartFailed("no"), None]
+
+    def failing(spec):
+        if failures and (failure := failures.pop()):
+            raise failure
+        return open_bubblewrap(spec)
+
+    async with WarmPool(spec, size=2, opener=failing) as pool:
+        with anyio.fail_after(10):
+            await pool.filled()
+            before = pool.waiting
+            async with pool.lease(spec):
+                await pool.filled()
+                after = pool.waiting
+
+    assert (before, after) == (1, 2)

@@ -577,3 +577,11 @@ async def test_a_call_costs_what_changed_and_not_what_the_tree_holds(place, fres
             await shell(run, "ls")
 
     assert restored == [0, 1, 2]
+
+
+async def test_a_time_that_fits_nowhere_does_not_end_the_call(fresh):
+    async with fresh() as run:
+        touched = await run.call("terminal", {"command": "echo x > a; touch -d @10000000000 a"})
+        read = await run.call("terminal", {"command": "cat a"})
+
+    assert (touched.status, read.output) == ("ok", "x\n")
