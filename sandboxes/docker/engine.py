@@ -169,10 +169,13 @@ class Engine:
 class _Client(docker.APIClient):  # type: ignore[misc]
     """The SDK's client, whose authority for certificates the environment cannot replace."""
 
-    def merge_environment_settings(self, *how: object) -> dict[str, Any]:
+    def merge_environment_settings(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, *how: Any
+    ) -> dict[str, Any]:
         """Return what holds for one request."""
         # REQUESTS_CA_BUNDLE would come before the authority that the engine's certificate was made by.
-        return {**super().merge_environment_settings(*how), "verify": self.verify, "cert": self.cert}
+        merged = super().merge_environment_settings(*how)  # pyright: ignore[reportArgumentType]
+        return {**merged, "verify": self.verify, "cert": self.cert}
 
 
 def _limiter() -> anyio.CapacityLimiter:

@@ -90,6 +90,10 @@ class Relay:
         self._inner.close()
         with contextlib.suppress(OSError):
             self._stream.shutdown(socket.SHUT_RDWR)
+        # Under TLS the SDK ties the answer to the socket, which stays open as long as that has it.
+        response = getattr(self._holder, "_response", None)
+        if response is not None:
+            response.close()
         self._stream.close()
         if isinstance(self._holder, io.IOBase):
             self._holder.close()
