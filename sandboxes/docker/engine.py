@@ -170,7 +170,8 @@ class _Client(docker.APIClient):  # type: ignore[misc]
     """The SDK's client, whose authority for certificates the environment cannot replace."""
 
     def merge_environment_settings(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, *how: Any
+        self,
+        *how: Any,  # noqa: ANN401
     ) -> dict[str, Any]:
         """Return what holds for one request."""
         # REQUESTS_CA_BUNDLE would come before the authority that the engine's certificate was made by.

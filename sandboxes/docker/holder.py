@@ -141,8 +141,7 @@ class Holder:
                     and _is_name(name)
                     and kind in _KINDS
                     and size >= 0
-                    and (len(content) == _DIGEST_BYTES if kind == "file" else len(content) <= _TARGET_BYTES)
-                    and (kind != "symlink" or (content and b"\0" not in content))
+                    and _is_content(kind, content)
                 )
                 if fits:
                     parts = (*directories[number], name)
@@ -152,6 +151,14 @@ class Holder:
     def _disbelieved(self, what: str) -> SandboxError:
         error = SandboxIntegrity(f"the holder of the workspace sent {what} that is none")
         return error if self._channel is None else self._channel.fail(error)
+
+
+def _is_content(kind: str, content: bytes) -> bool:
+    if kind == "file":
+        return len(content) == _DIGEST_BYTES
+    if kind == "symlink":
+        return 0 < len(content) <= _TARGET_BYTES and b"\0" not in content
+    return not content
 
 
 def _is_name(name: bytes) -> bool:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from sandboxes.base import Layer
 from sandboxes.docker.place import remove_tree
-from sandboxes.docker.shipment import NEW_FILE, Record, finish
+from sandboxes.docker.shipment import NEW_FILE, SOCKET, Record, finish
 from sandboxes.workspace.cursor import TreeCursor, open_file
 from sandboxes.workspace.layers import copy_bytes, write_sparse
 
@@ -86,12 +87,22 @@ class Mirror:
 
     def _with_hidden(self, surveyed: Sequence[Record]) -> tuple[Record, ...]:
         """Put back what was kept here wherever the empty stand-in that was sent for it is still in place."""
+        surveyed = [*surveyed, *self._unsent(surveyed)]
         kept = [path for path in self._hidden if _is_stand_in(path, surveyed, self._first)]
-        if not kept:
-            return tuple(sorted(surveyed, key=lambda record: record.parts))
         covered = [record for record in self._first if any(_below(record.parts, path) for path in kept)]
         rest = [record for record in surveyed if not any(_below(record.parts, path) for path in kept)]
         return tuple(sorted((*rest, *covered), key=lambda record: record.parts))
+
+    def _unsent(self, surveyed: Sequence[Record]) -> list[Record]:
+        """Return what was never sent and still has its directory, and its name for itself."""
+        there = {record.parts: record.kind for record in surveyed}
+        return [
+            record
+            for record in self._first
+            if record.kind == "other"
+            and record.parts not in there
+            and there.get(record.parts[:-1], "directory" if len(record.parts) == 1 else "") == "directory"
+        ]
 
 
 class _State:
@@ -127,7 +138,8 @@ class _State:
             os.symlink(record.content, name, dir_fd=here)
         elif record.kind == "other":
             # Stands for whatever it is: it is reported, never carried over.
-            os.mkfifo(name, 0o600, dir_fd=here)
+            kind = stat.S_IFSOCK if record.content == SOCKET else stat.S_IFIFO
+            os.mknod(name, kind | 0o600, dir_fd=here)
         elif self._same.get(record.parts) == record:
             self._before.move_to(record.parts[:-1])
             os.link(name, name, src_dir_fd=self._before.fd, dst_dir_fd=here, follow_symlinks=False)

@@ -1,8 +1,8 @@
 """The user's tree on its way to an engine that does not see it: a private copy here, and the same as a tar.
 
 What is copied is what is sent, so what comes back later is compared with exactly that. Links are copied and
-never followed; FIFOs, sockets and devices are left out. Of hidden paths nothing is sent but an empty file
-or directory; the copy here has them whole.
+never followed. FIFOs and sockets are not sent, only kept here, and devices are left out. Of hidden paths
+nothing is sent but an empty file or directory; the copy here has them whole.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ Kind = Literal["file", "directory", "symlink", "other"]
 _CHUNK_BYTES: Final = 1 << 20
 _BLOCK: Final = tarfile.BLOCKSIZE
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+SOCKET: Final = b"socket"
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -62,7 +63,7 @@ def tar_of(
     with TreeCursor(tree, unlock=0o500) as cursor:
         for record in records:
             cover = next((path for path in hidden if record.parts[: len(path)] == path), None)
-            if record.kind == "symlink" or (cover is not None and cover != record.parts):
+            if record.kind in {"symlink", "other"} or (cover is not None and cover != record.parts):
                 continue
             size = 0 if cover is not None else record.size
             yield _header(record, size=size, uid=uid)
@@ -109,6 +110,9 @@ class _Loading:
             target = os.readlink(name, dir_fd=below.fd)
             os.symlink(target, name, dir_fd=above.fd)
             self._note(parts, "symlink", status, target, 0)
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+            os.mknod(name, stat.S_IFMT(status.st_mode) | 0o600, dir_fd=above.fd)
+            self._note(parts, "other", status, SOCKET if stat.S_ISSOCK(status.st_mode) else b"", 0)
         if stat.S_ISREG(status.st_mode):
             self._take_file(below, above, name)
         return False

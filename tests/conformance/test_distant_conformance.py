@@ -20,7 +20,13 @@ WITHOUT_COVERS = [
     if check.needs == "files" and "hidden" not in check.name
 ]
 
-UNDER_TLS = {"writing", "reading", "listing", "hidden_and_kept_paths", "output_is_merged", "limit_output", "large_files"}
+UNDER_TLS = {
+    "writing",
+    "hidden_and_kept_paths_hold_for_commands",
+    "output_is_merged_in_order",
+    "calls_run_at_the_same_time",
+    "limit_output",
+}
 
 
 @pytest.fixture
