@@ -36,9 +36,20 @@ def wait_for_removals():
 @pytest.fixture(scope="module")
 def private_docker():
     """Start an engine of the tests' own, make it the one that our code finds, and stop it with the module."""
+    yield from _engine_of_ours()
+
+
+@pytest.fixture(scope="module", params=["tcp", "tls"])
+def distant_docker(request):
+    """The same for an engine that sees none of this host's directories and is reached over a network."""
+    yield from _engine_of_ours(distant=True, tls=request.param == "tls")
+
+
+def _engine_of_ours(**how):
     try:
-        with private_engine() as engine, pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DOCKER_HOST", engine.address)
+        with private_engine(**how) as engine, pytest.MonkeyPatch.context() as patch:
+            for name, value in engine.environment.items():
+                patch.setenv(name, value)
             yield engine
     except NoEngine as error:
         if "docker" in REQUIRED:

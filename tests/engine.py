@@ -7,22 +7,38 @@ use it wait for each other. The image is built once for each version of its scri
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import fcntl
 import hashlib
+import ipaddress
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 ROOT = Path(__file__).parents[1]
 IMAGE = "remit-base"
 REQUIRED = frozenset(filter(None, os.environ.get("REMIT_REQUIRE", "").split(",")))
 _PACKAGES = {"dockerd": "docker.io", "docker": "docker.io", "mmdebstrap": "mmdebstrap", "runsc": "runsc"}
 _START_SECONDS = 60
+# An engine that sees none of the directories that a broker here could show it.
+_ELSEWHERE = ["unshare", "--mount", "sh", "-c", """
+mkdir -p /run/remit-docker
+for place in /tmp /run/remit-docker /home /root /var/tmp; do
+    mount -t tmpfs none $place
+done
+exec "$@"
+""", "sh"]  # fmt: skip
 _held: list[object] = []
 
 
@@ -33,11 +49,17 @@ class NoEngine(Exception):
 class PrivateEngine:
     """A dockerd in a directory of its own."""
 
-    def __init__(self, *, live_restore: bool = False) -> None:
+    def __init__(self, *, live_restore: bool = False, distant: bool = False, tls: bool = False) -> None:
         self.folder = Path(
             tempfile.mkdtemp(prefix="remit-engine-", dir="/run" if os.geteuid() == 0 else None)
         )
         self.address = f"unix://{self.folder}/engine.sock"
+        self.distant = distant
+        self.certificates = self.folder / "certificates"
+        if tls:
+            make_certificates(self.certificates)
+        if distant:
+            self.address = f"tcp://127.0.0.1:{_free_port()}"
         self.process: subprocess.Popen[bytes] | None = None
         runsc = shutil.which("runsc")
         settings = {
@@ -68,17 +90,32 @@ class PrivateEngine:
             "exec-root": f"{self.folder}/exec",
             "pidfile": f"{self.folder}/engine.pid",
         }
+        if self.certificates.exists():
+            place = self.certificates
+            words |= {"tlsverify": "true", "tlscacert": f"{place}/ca.pem"}
+            words |= {"tlscert": f"{place}/server-cert.pem", "tlskey": f"{place}/server-key.pem"}
+        elif self.distant:
+            words["tls"] = "false"
+        command = ["dockerd", *(f"--{name}={value}" for name, value in words.items())]
         with (self.folder / "engine.log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["dockerd", *(f"--{name}={value}" for name, value in words.items())],
+                _ELSEWHERE + command if self.distant else command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a client where it is."""
+        if not self.certificates.exists():
+            return {"DOCKER_HOST": self.address}
+        path = str(self.certificates)
+        return {"DOCKER_HOST": self.address, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": path}
+
     def ask(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "DOCKER_HOST": self.address}
+        environment = {**os.environ, **self.environment}
         return subprocess.run(
             ["docker", *words], env=environment, check=check, capture_output=True, text=True, timeout=60
         )
@@ -171,11 +208,11 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def private_engine(*, live_restore: bool = False):
+def private_engine(*, live_restore: bool = False, distant: bool = False, tls: bool = False):
     """Give an engine with the image in it, to one test process at a time."""
     with _turn():
         install()
-        engine = PrivateEngine(live_restore=live_restore)
+        engine = PrivateEngine(live_restore=live_restore, distant=distant, tls=tls)
         try:
             engine.start()
             engine.load_image()
@@ -197,6 +234,55 @@ def _turn():
             yield
         finally:
             _held.remove(lock)
+
+
+def make_certificates(folder: Path) -> None:
+    """Make an authority of the tests' own, a server's certificate for the loopback, and a client's."""
+    folder.mkdir()
+    authority = ec.generate_private_key(ec.SECP256R1())
+    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    _write(folder, "ca", authority, _certificate(own, authority.public_key(), own, authority, ()))
+    loopback = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    for name, usage in (
+        ("server-", ExtendedKeyUsageOID.SERVER_AUTH),
+        ("", ExtendedKeyUsageOID.CLIENT_AUTH),
+    ):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name}end")])
+        extensions = (loopback, x509.ExtendedKeyUsage([usage]))
+        made = _certificate(subject, key.public_key(), own, authority, extensions)
+        _write(folder, f"{name}cert", key, made)
+        (folder / f"{name}cert-key.pem").rename(folder / f"{name}key.pem")
+
+
+def _certificate(subject, key, issuer, signer, extensions):
+    now = dt.datetime.now(dt.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=not extensions, path_length=None), critical=True)
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _write(folder, name, key, certificate):
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(encoding))
+    secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
+    (folder / f"{name}-key.pem").write_bytes(secret)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _has(pid: int, mark: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any, Final
 
 import anyio
@@ -45,6 +46,12 @@ class Container:
     async def start(self) -> None:
         """Start it."""
         await self._engine.ask("start a container", lambda api: api.start(self.id), seconds=START_SECONDS)
+
+    async def put(self, place: str, pieces: Iterator[bytes], *, seconds: float) -> None:
+        """Unpack a tar at a place inside."""
+        await self._engine.ask(
+            "send the workspace", lambda api: api.put_archive(self.id, place, pieces), seconds=seconds
+        )
 
     async def inspect(self) -> dict[str, Any]:
         """Return what the engine says of it."""

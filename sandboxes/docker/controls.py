@@ -61,6 +61,9 @@ def controls(
     if plan.runtime == "runsc":
         # The processes inside are gVisor's own; the host's /proc shows its kernel instead of them.
         return (*asked, *_unseen(spec, plan, state="configured"))
+    if plan.copied is not None:
+        # Another host's kernel: its /proc is out of reach.
+        return (*asked, *_unseen(spec, plan, state="configured"))
     if sighting is None:
         return (*asked, *_unseen(spec, plan, state="unknown"))
     return (
@@ -92,6 +95,8 @@ def _asked_controls(plan: Plan, inspected: Mapping[str, Any]) -> tuple[Control, 
     ]
     if sorted(host.get("SecurityOpt") or ()) != sorted(wanted["HostConfig"]["SecurityOpt"]):
         wrong.append("SecurityOpt")
+    if plan.copied and host.get("ReadonlyPaths") != wanted["HostConfig"]["ReadonlyPaths"]:
+        wrong.append("ReadonlyPaths")
     if (host.get("LogConfig") or {}).get("Type") != "none":
         wrong.append("LogConfig")
     if host.get("Binds") or host.get("Devices") or host.get("PortBindings"):

@@ -18,9 +18,10 @@ import docker
 import docker.context
 import docker.tls
 import docker.utils
+from docker.context.config import get_current_context_name
 
 from sandboxes.docker.failure import classify
-from sandboxes.errors import EngineLost, EngineUnresponsive, SandboxError
+from sandboxes.errors import EngineLost, EngineUnresponsive, SandboxError, SandboxUnavailable
 
 T = TypeVar("T")
 
@@ -31,6 +32,14 @@ _CREDENTIALS: Final = struct.Struct("3i")
 _UNIX: Final = "http+docker://localhost"
 _MOST_THREADS: Final = 32
 
+_NAMES: Final = (
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "DOCKER_CERT_PATH",
+    "DOCKER_TLS_VERIFY",
+    "HOME",
+)
 _lock = threading.Lock()
 _engines: dict[tuple[str | None, ...], Engine] = {}
 
@@ -40,7 +49,9 @@ class EngineFacts:
     """What an engine says of itself, and whether it works on the very kernel that this process runs on.
 
     Attributes:
-        near: It sees this host's paths, and its root is this host's.
+        near: It may see this host's paths, with root as this host's. What proves it is a start: the
+            container's first process calls at a socket in a private directory, and is one of this host's
+            processes in a control group of the container's name.
     """
 
     version: str
@@ -53,8 +64,7 @@ class EngineFacts:
 
 def engine() -> Engine:
     """Return the engine that DOCKER_HOST or the current context names; nothing is asked of it yet."""
-    key = tuple(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH"))
-    key = (*key, str(os.getpid()))
+    key = (*map(os.environ.get, _NAMES), str(os.getpid()))
     with _lock:
         if key not in _engines:
             _engines[key] = Engine(_connection_settings())
@@ -69,6 +79,8 @@ class Engine:
         self._api: docker.APIClient | None = None
         self._facts: EngineFacts | None = None
         self._making = threading.Lock()
+        # Whether it was seen that it does not find a directory that is here.
+        self.is_distant = False
 
     async def ask(
         self, what: str, function: Callable[[docker.APIClient], T], *, seconds: float = ANSWER_SECONDS
@@ -111,7 +123,7 @@ class Engine:
         with self._making:
             if self._api is None:
                 self._greet()
-                self._api = docker.APIClient(**self._settings, version="auto", timeout=int(START_SECONDS))
+                self._api = _Client(**self._settings, version="auto", timeout=int(START_SECONDS))
             return self._api
 
     def _greet(self) -> None:
@@ -154,6 +166,19 @@ class Engine:
         return bool(_CREDENTIALS.unpack(raw)[0] > 0)
 
 
+class _Client(docker.APIClient):  # type: ignore[misc]
+    """The SDK's client, whose authority for certificates the environment cannot replace."""
+
+    def merge_environment_settings(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        *how: Any,  # noqa: ANN401
+    ) -> dict[str, Any]:
+        """Return what holds for one request."""
+        # REQUESTS_CA_BUNDLE would come before the authority that the engine's certificate was made by.
+        merged = super().merge_environment_settings(*how)  # pyright: ignore[reportArgumentType]
+        return {**merged, "verify": self.verify, "cert": self.cert}
+
+
 def _limiter() -> anyio.CapacityLimiter:
     """Return a limiter for each event loop: threads that a hung engine holds hold nobody else up."""
     try:
@@ -172,8 +197,24 @@ def _connection_settings() -> Mapping[str, Any]:
     try:
         settings = docker.utils.kwargs_from_env()
         if "base_url" not in settings:
-            context = docker.context.ContextAPI.get_current_context()
-            settings = {"base_url": context.Host, "tls": context.TLSConfig or False} if context else {}
+            settings = _context_settings()
+    except SandboxError:
+        raise
     except Exception as error:
         raise EngineLost(f"the engine's address cannot be read: {error}", hint="see DOCKER_HOST") from error
+    if str(settings.get("base_url", "")).startswith("ssh://"):
+        raise SandboxUnavailable(
+            "an engine over SSH is not spoken to directly",
+            hint="ssh -nNT -L /a/private/folder/engine.sock:/var/run/docker.sock HOST, and "
+            "DOCKER_HOST=unix:///a/private/folder/engine.sock",
+        )
     return {name: value for name, value in settings.items() if value}
+
+
+def _context_settings() -> dict[str, Any]:
+    """Return the settings of the context that DOCKER_CONTEXT names, else of the current one."""
+    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    context = docker.context.ContextAPI.get_context(name)
+    if context is None:
+        raise EngineLost(f"there is no context {name!r}", hint="docker context ls")
+    return {"base_url": context.Host, "tls": context.TLSConfig or False}

@@ -35,7 +35,7 @@ def read_groups(pid: int) -> Groups:
     )
     if not cpu.is_dir():
         cpu = _ROOT / "cpu,cpuacct" / paths.get("cpu", "-").lstrip("/")
-    quota = [_text(cpu / "cpu.cfs_quota_us"), _text(cpu / "cpu.cfs_period_us")]
+    quota = [_text(cpu / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
     return Groups(
         memory_bytes=_number(memory / "memory.limit_in_bytes"),
         pids=_number(pids / "pids.max"),

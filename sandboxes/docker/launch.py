@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 import anyio
 import anyio.to_thread
 
-from sandboxes.base import Control, SandboxIdentity, SandboxSpec
-from sandboxes.docker.config import Plan, create_body
+from sandboxes.base import Control, SandboxIdentity, SandboxSpec, WorkspaceStrategy
+from sandboxes.docker.config import Copied, Plan, create_body
 from sandboxes.docker.container import Container
 from sandboxes.docker.controls import controls, missing_controls, observe
 from sandboxes.docker.engine import Engine, EngineFacts
@@ -40,6 +40,7 @@ class Ground:
     facts: EngineFacts
     image: Image
     runtime: str
+    near: bool
 
 
 @dataclass(kw_only=True, slots=True)
@@ -59,24 +60,28 @@ async def find_ground(engine: Engine, spec: SandboxSpec) -> Ground:
         SandboxUnavailable: It cannot.
     """
     facts = await engine.facts()
-    if not facts.near:
-        raise SandboxUnavailable(
-            "the engine does not share this host's directories and users",
-            hint="use an engine on this host, without rootless mode and userns-remap, or kind: bubblewrap",
-        )
-    await reap_once(engine, near=facts.near)
+    near = facts.near and not engine.is_distant
+    await reap_once(engine, near=near)
     runtime = spec.runtime or DEFAULT_RUNTIME
     if runtime not in facts.runtimes:
         raise SandboxUnavailable(
             f"the engine has no runtime {runtime!r}, but {', '.join(facts.runtimes)}",
             hint="install it and name it in the engine's configuration, or leave runtime out",
         )
-    return Ground(facts=facts, image=await find_image(engine, spec.image or DEFAULT_IMAGE), runtime=runtime)
+    if not near and runtime != DEFAULT_RUNTIME and (spec.hidden or spec.read_only):
+        raise SandboxUnavailable(
+            f"{runtime} on an engine that does not share this host's directories cannot protect paths",
+            hint="use runtime: runc there, or an engine on this host",
+        )
+    image = await find_image(engine, spec.image or DEFAULT_IMAGE)
+    return Ground(facts=facts, image=image, runtime=runtime, near=near)
 
 
-def make_plan(sandbox: str, spec: SandboxSpec, ground: Ground, place: Place) -> Plan:
+def make_plan(
+    sandbox: str, spec: SandboxSpec, ground: Ground, place: Place, copied: Copied | None = None
+) -> Plan:
     """Return the container to make; gVisor lets no socket of the host through: there it is the stream."""
-    by_stream = ground.runtime != DEFAULT_RUNTIME
+    by_stream = ground.runtime != DEFAULT_RUNTIME or copied is not None
     return Plan(
         name=f"remit-{sandbox}",
         image=ground.image.id,
@@ -86,8 +91,9 @@ def make_plan(sandbox: str, spec: SandboxSpec, ground: Ground, place: Place) -> 
         uid=place.uid,
         gid=place.gid,
         limits=spec.limits,
-        overlay=place.overlay(volume_name(sandbox)),
-        binds=place.binds(with_socket=not by_stream),
+        overlay=None if copied else place.overlay(volume_name(sandbox)),
+        copied=copied,
+        binds=() if copied else place.binds(with_socket=not by_stream),
         labels=labels(sandbox, lifetime_seconds=LIFETIME_SECONDS),
         by_stream=by_stream,
     )
@@ -133,7 +139,7 @@ async def welcome(launched: Launched, spec: SandboxSpec, plan: Plan, *, opener: 
     container, connection = _opened(launched.container), launched.connection
     if connection is None:
         raise SandboxError("the container has no connection")
-    settings = guest_settings(spec, uid=plan.uid, gid=plan.gid, strategy="overlay", opener=opener)
+    settings = guest_settings(spec, uid=plan.uid, gid=plan.gid, strategy=_strategy(plan), opener=opener)
     try:
         await greet(connection, settings)
     except SandboxIntegrity:
@@ -141,7 +147,7 @@ async def welcome(launched: Launched, spec: SandboxSpec, plan: Plan, *, opener: 
     except SandboxError as error:
         raise await _explain(launched, error) from None
     inspected = await container.inspect()
-    if container.pid is None:
+    if container.pid is None and plan.copied is None:
         await anyio.to_thread.run_sync(container.hold, int(inspected["State"]["Pid"]))
     sighting = await anyio.to_thread.run_sync(observe, container.pid) if container.pid else None
     found = await anyio.to_thread.run_sync(controls, spec, plan, inspected, sighting)
@@ -158,7 +164,8 @@ def describe(sandbox: str, spec: SandboxSpec, ground: Ground, place: Place, plan
         backend="docker",
         backend_version=ground.facts.version,
         guest_digest=guest_program().digest,
-        strategy="overlay",
+        strategy=_strategy(plan),
+        holds_snapshot=plan.copied is not None or place.lower == "copied",
         details={
             "kernel": ground.facts.kernel,
             "machine": platform.machine(),
@@ -168,11 +175,15 @@ def describe(sandbox: str, spec: SandboxSpec, ground: Ground, place: Place, plan
             "image_digest": ground.image.digest or "none",
             "cgroup_version": ground.facts.cgroup_version,
             "host_uid": str(plan.uid),
-            "lower": place.lower,
-            "disk_limit": "exact" if os.geteuid() == 0 else "watched every 100 ms",
+            "lower": "sent" if plan.copied else place.lower,
+            "disk_limit": "exact" if plan.copied or os.geteuid() == 0 else "watched every 100 ms",
             "channel": "stream" if plan.by_stream else "socket",
         },
     )
+
+
+def _strategy(plan: Plan) -> WorkspaceStrategy:
+    return "copy" if plan.copied else "overlay"
 
 
 def give_up(launched: Launched) -> Callable[[], str | None]:

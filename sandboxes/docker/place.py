@@ -23,7 +23,7 @@ from typing import Final, Literal
 from sandboxes.base import SandboxSpec
 from sandboxes.bubblewrap import copying, mounts
 from sandboxes.bubblewrap.rootfs import is_below
-from sandboxes.bubblewrap.staging import sandbox_uid
+from sandboxes.bubblewrap.staging import SANDBOX_UIDS, sandbox_uid
 from sandboxes.docker.config import CHANNEL, HOSTNAME, Bind, Overlay
 from sandboxes.docker.ownership import Owner
 from sandboxes.errors import SandboxUnavailable
@@ -40,13 +40,17 @@ _CANNOT_MAP: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, err
 class Place:
     """The directory of one sandbox. Made, filled and released in threads, never on the event loop."""
 
-    def __init__(self, sandbox: str, spec: SandboxSpec) -> None:
+    def __init__(self, sandbox: str, spec: SandboxSpec, *, shared: bool = True) -> None:
         self._spec = spec
+        self._shared = shared
         self._mounted: list[str] = []
         self._is_there = False
         self._is_root = os.geteuid() == 0
         self.uid = sandbox_uid() if self._is_root else os.geteuid()
         self.gid = self.uid if self._is_root else os.getegid()
+        if not shared:
+            # Within what an engine with users of its own can map.
+            self.uid = self.gid = SANDBOX_UIDS.start
         self.folder = Path(places_folder()) / sandbox
         self.lower: Lower = "direct"
         self.upper_fd = -1
@@ -67,6 +71,8 @@ class Place:
         self._is_there = True
         try:
             (self.folder / OWNER_FILE).write_text(str(Owner.this_process()), encoding="utf-8")
+            if not self._shared:
+                return
             for part in _PARTS:
                 (self.folder / part).mkdir(mode=0o700)
             self._show_lower()
@@ -105,15 +111,15 @@ class Place:
         An ordinary user's changes lie in the directory itself; it goes with ``forget``.
         """
         self.release()
-        if self._is_root:
-            _remove_tree(str(self.folder))
+        if self._is_root and self._shared:
+            remove_tree(str(self.folder))
             self._is_there = False
 
     def forget(self) -> None:
         """Take away everything, the layer too."""
         self.release()
         if self._is_there:
-            _remove_tree(str(self.folder))
+            remove_tree(str(self.folder))
             self._is_there = False
         if self.upper_fd >= 0:
             os.close(self.upper_fd)
@@ -240,13 +246,13 @@ def places_folder() -> str:
     return folder
 
 
-def build_place(sandbox: str, spec: SandboxSpec) -> Place:
-    """Make a place and everything in it.
+def build_place(sandbox: str, spec: SandboxSpec, *, shared: bool = True) -> Place:
+    """Make a place and everything in it; one that is not shared with the engine is an empty directory.
 
     Raises:
         SandboxUnavailable: The user's tree cannot be shown to the sandbox.
     """
-    place = Place(sandbox, spec)
+    place = Place(sandbox, spec, shared=shared)
     place.build()
     return place
 
@@ -257,7 +263,7 @@ def remove_place(folder: Path) -> None:
         with contextlib.suppress(OSError):
             while (folder / part).is_mount():
                 _detach(str(folder / part))
-    _remove_tree(str(folder))
+    remove_tree(str(folder))
 
 
 def _lies_in_another(path: str, others: list[str]) -> bool:
@@ -269,10 +275,21 @@ def _detach(place: str) -> None:
         mounts.detach(place)
 
 
-def _remove_tree(folder: str) -> None:
+def remove_tree(folder: str) -> None:
+    """Remove a directory with all that is in it, whatever modes a command has given that."""
     # The overlay's own directory has no permissions at all, and only its parent is needed to remove it.
     with contextlib.suppress(OSError):
         os.rmdir(f"{folder}/store/work/work")
-    with contextlib.suppress(OSError):
-        os.chmod(f"{folder}/empty", 0o700)
+    if os.geteuid() != 0:
+        _unlock(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unlock(folder: str) -> None:
+    """Give the owner every right to the directories below; links are no directories."""
+    for place, names, _ in os.walk(folder):
+        for name in names:
+            path = f"{place}/{name}"
+            if not os.path.islink(path):
+                with contextlib.suppress(OSError):
+                    os.chmod(path, 0o700)

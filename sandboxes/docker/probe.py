@@ -31,9 +31,6 @@ def report() -> BackendReport:
         details["image"] = f"{DEFAULT_IMAGE} {image.id}"
     except SandboxError as error:
         return _unusable(str(error), error.hint, details)
-    if not facts.near:
-        hint = "use an engine on this host, without rootless mode and userns-remap, or kind: bubblewrap"
-        return _unusable("the engine does not share this host's directories and users", hint, details)
     return BackendReport(
         backend="docker",
         usable=True,
@@ -59,6 +56,7 @@ def _details(found: Engine, facts: EngineFacts) -> dict[str, str]:
         "control_groups": f"version {facts.cgroup_version}",
         "mode": "rootless" if any("rootless" in option for option in facts.security) else "rootful",
         "runtimes": ", ".join(facts.runtimes),
+        "workspace": "overlay" if facts.near else "copy",
         "gvisor": "runtime: runsc can be used" if "runsc" in facts.runtimes else "not configured",
         **versions,
     }
@@ -80,6 +78,11 @@ def _warnings(facts: EngineFacts, details: dict[str, str]) -> Iterator[str]:
                 f"runc {details['runc']} has known escapes (CVE-2025-31133, -52565, -52881); "
                 "update it to 1.2.8, 1.3.3 or newer"
             )
+    if not facts.near:
+        yield (
+            "the engine does not share this host's directories and users: workspaces are sent to it and "
+            "brought back after each call"
+        )
     if not any("name=seccomp" in option for option in facts.security):
         yield "the engine was built without seccomp: no sandbox will start"
     if "runsc" not in facts.runtimes:

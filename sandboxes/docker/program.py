@@ -39,6 +39,7 @@ _MODULES: Final = (
     "contained.command",
     "contained.main",
 )
+_HOLDER_MODULES: Final = ("frames", "holding")
 _BOOT: Final = """\
 import sys
 if sys.version_info < {oldest!r}:
@@ -55,7 +56,7 @@ for part in text.split("\\0"):
     if parent:
         setattr(sys.modules[parent], last, module)
     exec(compile(source, "<guest>/" + name, "exec", dont_inherit=True), module.__dict__)
-sys.modules["sandboxes.guest.contained.main"].main(sys.argv[1])
+sys.modules["sandboxes.guest.{last}"].main(sys.argv[1])
 """
 
 
@@ -70,10 +71,20 @@ class GuestProgram:
 @functools.cache
 def guest_program() -> GuestProgram:
     """Pack the guest package."""
+    return _packed(_MODULES)
+
+
+@functools.cache
+def holder_program() -> GuestProgram:
+    """Pack what a holder needs."""
+    return _packed(_HOLDER_MODULES)
+
+
+def _packed(modules: tuple[str, ...]) -> GuestProgram:
     folder = Path(sandboxes.guest.__file__).parent
     parts = ["sandboxes\n", "sandboxes.guest\n"]
     digest = hashlib.sha256()
-    for name in _MODULES:
+    for name in modules:
         source = _source(folder, name)
         digest.update(f"{name}\0{len(source)}\0{source}".encode())
         parts.append(f"sandboxes.guest.{name}\n{source}")
@@ -83,6 +94,7 @@ def guest_program() -> GuestProgram:
         oldest_text=".".join(map(str, OLDEST_PYTHON)),
         wrong=WRONG_PYTHON,
         packed=packed,
+        last=modules[-1],
     )
     return GuestProgram(code=code, digest=f"sha256:{digest.hexdigest()}")
 

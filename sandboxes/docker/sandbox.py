@@ -5,20 +5,33 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 import weakref
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from sandboxes.base import ExecRequest, ExecResult, FileProblem, FileWritten, Layer, SandboxSpec
+from sandboxes.base import (
+    ExecRequest,
+    ExecResult,
+    FileProblem,
+    FileRemoved,
+    FileWritten,
+    Layer,
+    SandboxSpec,
+)
 from sandboxes.channel import Channel
 from sandboxes.docker import disk
+from sandboxes.docker.config import Plan
 from sandboxes.docker.container import Container, remove_volume
+from sandboxes.docker.copied import CopiedTree
 from sandboxes.docker.engine import Engine, engine
+from sandboxes.docker.failure import PlaceUnseen
 from sandboxes.docker.launch import (
+    Ground,
     Launched,
     describe,
     find_ground,
@@ -28,9 +41,11 @@ from sandboxes.docker.launch import (
     volume_name,
     welcome,
 )
-from sandboxes.docker.place import build_place
+from sandboxes.docker.place import Place, build_place
 from sandboxes.errors import SandboxError, SandboxUnavailable
 from sandboxes.resident import HOME, Opener, ResidentSandbox, Strategy, opened
+
+T = TypeVar("T")
 
 _REMOVE_SECONDS: Final = 8.0
 
@@ -40,12 +55,13 @@ class DockerSandbox(ResidentSandbox):
 
     def __init__(self, spec: SandboxSpec, *, strategy: Strategy = "auto", opener: Opener = "openat2") -> None:
         super().__init__(spec)
-        if strategy == "copy":
-            raise SandboxUnavailable("an engine's sandbox has no copy of the workspace, only an overlay")
+        self._strategy: Strategy = strategy
         self._opener: Opener = opener
         self._id = secrets.token_hex(8)
         self._engine: Engine | None = None
         self._launched = Launched()
+        self._copied: CopiedTree | None = None
+        self._used_at_start = 0
         self._ending = anyio.Lock()
         self._ended = False
 
@@ -61,6 +77,11 @@ class DockerSandbox(ResidentSandbox):
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         """Run one command to its end."""
+        if self._copied is not None:
+            async with self._copied.command():
+                result = await super().exec(request)
+            await self._copied.bring()
+            return result
         if os.geteuid() != 0:
             return await self._run_watched(request)
         return self._with_the_hosts_view(await super().exec(request))
@@ -77,9 +98,13 @@ class DockerSandbox(ResidentSandbox):
         modified_ns: int | None = None,
     ) -> FileWritten | FileProblem:
         """Put ``data`` in place by a temporary file and a rename."""
-        if os.geteuid() != 0 and len(data) + await self.used_bytes() > self._spec.limits.disk_bytes:
+        if (
+            self._copied is None
+            and os.geteuid() != 0
+            and len(data) + await self.used_bytes() > self._spec.limits.disk_bytes
+        ):
             return FileProblem(kind="no_space", path=path, detail="the changes may not take more room")
-        return await super().write_file(
+        answer = await super().write_file(
             path,
             data,
             mode=mode,
@@ -88,9 +113,24 @@ class DockerSandbox(ResidentSandbox):
             expected_sha256=expected_sha256,
             modified_ns=modified_ns,
         )
+        return await self._brought(answer)
+
+    async def remove(self, path: str) -> FileRemoved | FileProblem:
+        """Remove a file, a link or an empty directory."""
+        return await self._brought(await super().remove(path))
+
+    async def make_directory(self, path: str, *, mode: int = 0o755) -> FileWritten | FileProblem:
+        """Make one directory; an existing one only gets ``mode``."""
+        return await self._brought(await super().make_directory(path, mode=mode))
+
+    async def make_symlink(self, path: str, *, target: str) -> FileWritten | FileProblem:
+        """Make a symbolic link that holds ``target`` unresolved."""
+        return await self._brought(await super().make_symlink(path, target=target))
 
     async def used_bytes(self) -> int:
         """Bytes that the workspace's changes occupy now."""
+        if self._copied is not None:
+            return max(0, await super().used_bytes() - self._used_at_start)
         if os.geteuid() != 0:
             return (await anyio.to_thread.run_sync(disk.usage, self.layer.upper_fd))[0]
         return await super().used_bytes()
@@ -104,14 +144,59 @@ class DockerSandbox(ResidentSandbox):
                     with anyio.move_on_after(_REMOVE_SECONDS):
                         await self._end()
 
+    @property
+    def layer(self) -> Layer:
+        """The changes so far."""
+        return super().layer if self._copied is None else self._copied.layer
+
     async def _open(self) -> None:
-        launched = self._launched
         asked = self._engine = await anyio.to_thread.run_sync(engine)
         ground = await find_ground(asked, self._spec)
+        if ground.near and self._strategy != "copy" and await self._is_near(asked, ground):
+            return
+        if self._strategy == "overlay":
+            raise SandboxUnavailable("the engine does not share this host's directories: it has no overlay")
+        await self._open_distant(asked, ground)
+
+    async def _is_near(self, asked: Engine, ground: Ground) -> bool:
+        """Open it as on an engine of this host; False when that finds no directory that is here."""
+        try:
+            await self._open_near(asked, ground)
+        except PlaceUnseen:
+            if self._strategy == "overlay":
+                raise
+            asked.is_distant = True
+            await self._end()
+            self._launched = Launched()
+            return False
+        return True
+
+    async def _open_near(self, asked: Engine, ground: Ground) -> None:
+        launched = self._launched
         place = launched.place = await anyio.to_thread.run_sync(build_place, self._id, self._spec)
         self._layer = Layer(upper_fd=place.upper_fd, lower=self._spec.workspace, strategy="overlay")
         weakref.finalize(self, place.forget)
         plan = await anyio.to_thread.run_sync(make_plan, self._id, self._spec, ground, place)
+        await self._start(asked, ground, place, plan)
+        await anyio.to_thread.run_sync(place.release)
+
+    async def _open_distant(self, asked: Engine, ground: Ground) -> None:
+        build = partial(build_place, shared=False)
+        place = self._launched.place = await anyio.to_thread.run_sync(build, self._id, self._spec)
+        weakref.finalize(self, _forget_in_a_thread, place)
+        tree = self._copied = await anyio.to_thread.run_sync(CopiedTree, self._spec, place)
+        weakref.finalize(self, tree.let_go_of_states)
+        await anyio.to_thread.run_sync(tree.load)
+        owned = not any("name=userns" in option for option in ground.facts.security)
+        name = volume_name(self._id)
+        volume = await anyio.to_thread.run_sync(partial(tree.volume, name, owned=owned))
+        plan = await anyio.to_thread.run_sync(make_plan, self._id, self._spec, ground, place, volume)
+        await tree.send(asked, plan)
+        await self._start(asked, ground, place, plan)
+        self._used_at_start = await super().used_bytes()
+
+    async def _start(self, asked: Engine, ground: Ground, place: Place, plan: Plan) -> None:
+        launched = self._launched
         connection = await start(asked, plan, launched)
         self._controls = await welcome(launched, self._spec, plan, opener=self._opener)
         self._identity = describe(self._id, self._spec, ground, place, plan)
@@ -122,7 +207,12 @@ class DockerSandbox(ResidentSandbox):
             **self._spec.environment,
         }
         self._channel = Channel(connection, on_broken=give_up(launched))
-        await anyio.to_thread.run_sync(place.release)
+
+    async def _brought(self, answer: T) -> T:
+        """Return the answer once what it says is here as well."""
+        if self._copied is not None and not isinstance(answer, FileProblem):
+            await self._copied.bring()
+        return answer
 
     async def _exit_status(self, *, timeout_seconds: float) -> int | None:
         return await opened(self._launched.container).exit_status(timeout_seconds=timeout_seconds)
@@ -173,10 +263,13 @@ class DockerSandbox(ResidentSandbox):
             launched.relay.close()
         try:
             await self._remove(launched.container)
+            await self._remove_volume()
         except SandboxError:
             # An engine that is gone or hangs: the next broker removes what it has of this one.
             return
         finally:
+            if self._copied is not None:
+                self._copied.let_go()
             if launched.place is not None:
                 await anyio.to_thread.run_sync(launched.place.remove)
 
@@ -186,12 +279,29 @@ class DockerSandbox(ResidentSandbox):
         container.kill_now()
         try:
             await container.remove()
-            await opened(self._engine).ask(
-                "remove a volume", lambda api: remove_volume(api, volume_name(self._id))
-            )
         finally:
             await container.wait_until_gone()
             container.close()
+
+    async def _remove_volume(self) -> None:
+        """Bring the last changes home, now that nothing lives that could make some, and remove the rest."""
+        if self._copied is not None:
+            try:
+                if self._identity is not None:
+                    await self._copied.bring()
+            finally:
+                await self._copied.remove()
+        if self._engine is not None:
+            await self._engine.ask("remove a volume", lambda api: remove_volume(api, volume_name(self._id)))
+
+
+def _forget_in_a_thread(place: Place) -> None:
+    """Remove what may be many files from wherever the last reference went, perhaps on the event loop."""
+    try:
+        threading.Thread(target=place.forget, name="remit-forget").start()
+    except RuntimeError:
+        # At the end of the interpreter there are no new threads, and no event loop either.
+        place.forget()
 
 
 def _stopped(limit: disk.DiskLimit) -> ExecResult:

@@ -1,0 +1,62 @@
+"""The public suite over containers of an engine that sees nothing of this host, over TCP and under TLS."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from sandboxes.conformance import CHECKS, make_workspace
+from sandboxes.open import open_docker
+from tests.engine import REQUIRED
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600, func_only=True)]
+BY_NAME = pytest.mark.parametrize("check", [pytest.param(check, id=check.name) for check in CHECKS])
+WITHOUT_COVERS = [
+    pytest.param(check, id=check.name)
+    for check in CHECKS
+    if check.needs == "files" and "hidden" not in check.name
+]
+
+UNDER_TLS = {
+    "writing",
+    "hidden_and_kept_paths_hold_for_commands",
+    "output_is_merged_in_order",
+    "calls_run_at_the_same_time",
+    "limit_output",
+}
+
+
+@pytest.fixture
+def anyio_backend():
+    """Take one event loop: what differs by loop is held by the suite over the embedded sandbox."""
+    return "asyncio"
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return make_workspace(tmp_path)
+
+
+def container(spec, *, runtime, **how):
+    return open_docker(replace(spec, kind="docker", runtime=runtime), **how)
+
+
+@BY_NAME
+async def test_a_container_of_a_distant_engine_conforms(distant_docker, workspace, check):
+    if distant_docker.certificates.exists() and check.name not in UNDER_TLS:
+        pytest.skip("what differs under TLS is how bytes travel")
+    await check.run(partial(container, runtime="runc"), workspace)
+
+
+@pytest.mark.parametrize("check", WITHOUT_COVERS)
+async def test_a_container_of_a_distant_engine_with_gvisor_conforms(distant_docker, workspace, check):
+    if shutil.which("runsc") is None:
+        (pytest.fail if "runsc" in REQUIRED else pytest.skip)("runsc is not installed")
+    await check.run(partial(container, runtime="runsc"), workspace)
+
+
+async def test_nothing_is_left_at_the_engine(distant_docker):
+    assert (distant_docker.containers(), distant_docker.volumes()) == ([], [])
