@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -14,6 +15,7 @@ SANDBOX_LABEL: Final = "remit.sandbox"
 DEADLINE_LABEL: Final = "remit.deadline"
 _OWNER_LABEL: Final = "remit.owner"
 
+_MACHINE: Final = Path("/etc/machine-id")
 _FIELDS: Final = 5
 _START_FIELD: Final = 19
 
@@ -37,7 +39,7 @@ class Owner:
             started=started(pid) or 0,
             boot=_boot(),
             namespace=os.readlink("/proc/self/ns/pid"),
-            host=platform.node(),
+            host=_host(),
         )
 
     @classmethod
@@ -53,11 +55,23 @@ class Owner:
 
     def is_gone(self) -> bool:
         """Whether the process is known to be dead; one of another host or namespace is not known to be."""
-        if self.host != platform.node():
-            return False
+        return self._lives() is False
+
+    def may_be_gone(self) -> bool:
+        """Whether the process is not known to be alive."""
+        return self._lives() is not True
+
+    def _lives(self) -> bool | None:
+        """Say whether it lives, as far as that can be seen from here."""
+        if self.host != _host():
+            return None
         if self.boot != _boot():
-            return True
-        return self.namespace == os.readlink("/proc/self/ns/pid") and started(self.pid) != self.started
+            return False
+        if self.namespace != os.readlink("/proc/self/ns/pid"):
+            return None
+        since = started(self.pid)
+        # Where /proc hides the processes of others, not to find one means nothing.
+        return _exists(self.pid) if since is None else since == self.started
 
 
 def labels(sandbox: str, *, lifetime_seconds: int) -> Mapping[str, str]:
@@ -75,8 +89,11 @@ def is_abandoned(found: Mapping[str, str]) -> bool:
         return False
     owner = Owner.parse(found.get(_OWNER_LABEL, ""))
     deadline = found.get(DEADLINE_LABEL, "")
-    overdue = deadline.isdigit() and int(deadline) < time.time()
-    return overdue or (owner is not None and owner.is_gone())
+    if owner is None or owner.may_be_gone():
+        # A clock that jumped is no reason to take a living process's sandbox away.
+        overdue = deadline.isdigit() and int(deadline) < time.time()
+        return overdue or (owner is not None and owner.is_gone())
+    return False
 
 
 def started(pid: int) -> int | None:
@@ -86,6 +103,25 @@ def started(pid: int) -> int | None:
     except OSError:
         return None
     return int(text[text.rindex(b")") + 2 :].split()[_START_FIELD])
+
+
+def _exists(pid: int) -> bool | None:
+    """Say False when there is no process of that number; one that cannot be looked at may be any."""
+    try:
+        with contextlib.suppress(PermissionError):
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return None
+
+
+def _host() -> str:
+    """Name this host: its name alone is often that of another one too."""
+    try:
+        machine = _MACHINE.read_text(encoding="ascii").strip()[:12]
+    except OSError:
+        machine = "-"
+    return f"{platform.node()}/{machine}"
 
 
 def _boot() -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from sandboxes.base import ResourceLimits
+from sandboxes.docker import ownership
 from sandboxes.docker.config import Bind, Overlay, Plan, create_body
 from sandboxes.docker.failure import classify
 from sandboxes.docker.ownership import Owner, is_abandoned, labels
@@ -183,9 +185,20 @@ def test_an_owner_is_read_as_it_was_written():
     assert Owner.parse("nonsense") is None
 
 
-def test_what_is_past_its_deadline_is_abandoned_and_what_is_not_ours_never():
-    assert is_abandoned({**labels("x", lifetime_seconds=60), "remit.deadline": "1"})
+def test_past_its_deadline_is_abandoned_what_nobody_is_known_to_have_and_what_is_not_ours_never():
+    mine = labels("x", lifetime_seconds=-1)
+    elsewhere = str(replace(Owner.this_process(), host="another"))
+
+    assert is_abandoned({**mine, "remit.owner": elsewhere})
+    assert not is_abandoned(mine)
     assert not is_abandoned({"other": "1"})
+
+
+def test_a_process_that_is_hidden_from_us_is_not_taken_for_dead(monkeypatch):
+    monkeypatch.setattr(ownership, "started", lambda pid: None)
+
+    assert not Owner.this_process().is_gone()
+    assert not is_abandoned(labels("x", lifetime_seconds=60))
 
 
 @pytest.mark.parametrize(
