@@ -38,7 +38,7 @@ class Sighting:
     guest: Mapping[str, str]
     command: Mapping[str, str]
     limits: Mapping[str, str]
-    namespaces: Mapping[str, str]
+    namespaces: Mapping[str, str | None]
     host_namespaces: Mapping[str, str]
     mounts: Mapping[str, tuple[str, str]]
     interfaces: tuple[str, ...]
@@ -141,7 +141,7 @@ def _sighting(guest_pid: int, pid: int) -> Sighting | None:
             guest=colon_table(Path(f"/proc/{guest_pid}/status")),
             command=colon_table(folder / "status"),
             limits=limits_table(folder / "limits"),
-            namespaces={kind: os.readlink(folder / "ns" / kind) for kind in _NAMESPACES.values()},
+            namespaces={kind: _namespace(folder / "ns" / kind) for kind in _NAMESPACES.values()},
             host_namespaces={kind: os.readlink(f"/proc/self/ns/{kind}") for kind in _NAMESPACES.values()},
             mounts=mount_table(folder / "mountinfo"),
             interfaces=_interfaces(folder / "net" / "dev"),
@@ -153,11 +153,18 @@ def _sighting(guest_pid: int, pid: int) -> Sighting | None:
 
 def _namespace_controls(sighting: Sighting) -> tuple[Control, ...]:
     separate = tuple(
-        _control(name, "own", seen := sighting.namespaces[kind], holds=seen != sighting.host_namespaces[kind])
+        _namespace_control(name, sighting.namespaces[kind], sighting.host_namespaces[kind])
         for name, kind in _NAMESPACES.items()
     )
     interfaces = " ".join(sighting.interfaces) or "none"
     return (*separate, _control("network", "loopback alone", interfaces, holds=interfaces in ("lo", "none")))
+
+
+def _namespace_control(name: str, seen: str | None, hosts: str) -> Control:
+    if seen is None:
+        # Not for an ordinary user to see: there it rests on what the engine says that it made.
+        return _watched(name, "own")
+    return _control(name, "own", seen, holds=seen != hosts)
 
 
 def _privilege_controls(plan: Plan, sighting: Sighting) -> tuple[Control, ...]:
@@ -255,6 +262,13 @@ def _control(name: str, configured: str, observed: str | None, *, holds: bool) -
 
 def _is_read_only(mount: tuple[str, str] | None) -> bool:
     return mount is not None and "ro" in mount[1].split(" ")[0].split(",")
+
+
+def _namespace(path: Path) -> str | None:
+    try:
+        return os.readlink(path)
+    except PermissionError:
+        return None
 
 
 def _interfaces(path: Path) -> tuple[str, ...]:

@@ -112,15 +112,17 @@ class Holder:
 
     async def remove(self) -> None:
         """Let go of the channel and remove the container."""
-        if self._channel is not None:
-            self._channel.close()
-        if self._relay is not None:
-            self._relay.close()
+        self.let_go()
         await self._container.remove()
 
     def let_go(self) -> None:
         """End the channel at once: the holder then ends by itself."""
-        self._give_up()
+        if self._channel is not None:
+            self._channel.close()
+        elif self._relay is not None:
+            self._relay.connection.close()
+        if self._relay is not None:
+            self._relay.close()
 
     def _give_up(self) -> str | None:
         if self._relay is None:

@@ -22,11 +22,10 @@ from sandboxes.docker.image import Image, find_image
 from sandboxes.docker.ownership import labels
 from sandboxes.docker.place import Place
 from sandboxes.docker.program import guest_program
-from sandboxes.docker.reap import reap_once
+from sandboxes.docker.reap import DEFAULT_IMAGE, reap_once
 from sandboxes.docker.relay import Relay
 from sandboxes.errors import SandboxError, SandboxIntegrity, SandboxUnavailable
 
-DEFAULT_IMAGE: Final = "remit-base"
 DEFAULT_RUNTIME: Final = "runc"
 _EXPLAIN_SECONDS: Final = 1.0
 
@@ -51,6 +50,7 @@ class Launched:
     container: Container | None = None
     relay: Relay | None = None
     connection: socket.socket | None = None
+    image: str | None = None
 
 
 async def find_ground(engine: Engine, spec: SandboxSpec) -> Ground:

@@ -11,7 +11,8 @@ import docker
 from sandboxes.base import BackendReport
 from sandboxes.docker.engine import Engine, EngineFacts, engine
 from sandboxes.docker.image import look_for_image
-from sandboxes.docker.launch import DEFAULT_IMAGE, DEFAULT_RUNTIME
+from sandboxes.docker.launch import DEFAULT_RUNTIME
+from sandboxes.docker.reap import DEFAULT_IMAGE
 from sandboxes.errors import SandboxError
 
 # CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881 are mended in these.

@@ -15,10 +15,12 @@ import docker.errors
 from sandboxes.base import Leftover
 from sandboxes.docker.container import remove_volume
 from sandboxes.docker.engine import START_SECONDS, Engine
-from sandboxes.docker.ownership import SANDBOX_LABEL, Owner, is_abandoned, started
+from sandboxes.docker.ownership import SANDBOX_LABEL, Owner, is_abandoned, labels, started
 from sandboxes.docker.place import OWNER_FILE, places_folder, remove_place
+from sandboxes.docker.workdir import clear, is_stuck
 from sandboxes.errors import SandboxError
 
+DEFAULT_IMAGE: Final = "remit-base"
 _GONE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.02
 _reaped: set[tuple[int, int]] = set()
@@ -60,7 +62,7 @@ def _reap(api: docker.APIClient, *, near: bool) -> tuple[Leftover, ...]:
         elif each.kind == "volume":
             remove_volume(api, each.name)
         else:
-            remove_place(Path(each.name))
+            _remove_folder(api, Path(each.name))
     return found
 
 
@@ -75,6 +77,16 @@ def _found(api: docker.APIClient) -> Iterator[Leftover]:
     for folder in sorted(Path(places_folder()).iterdir()):
         if _has_no_owner(folder):
             yield Leftover(kind="directory", name=str(folder))
+
+
+def _remove_folder(api: docker.APIClient, folder: Path) -> None:
+    if os.geteuid() != 0 and is_stuck(folder):
+        try:
+            clear(api, folder, image=DEFAULT_IMAGE, labels=labels(folder.name, lifetime_seconds=60))
+        except docker.errors.APIError:
+            # Without an image to do it with the directory stays and is told of again.
+            return
+    remove_place(folder)
 
 
 def _has_no_owner(folder: Path) -> bool:

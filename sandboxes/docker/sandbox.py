@@ -24,12 +24,13 @@ from sandboxes.base import (
     SandboxSpec,
 )
 from sandboxes.channel import Channel
-from sandboxes.docker import disk
+from sandboxes.docker import disk, workdir
 from sandboxes.docker.config import Plan
 from sandboxes.docker.container import Container, remove_volume
 from sandboxes.docker.copied import CopiedTree
-from sandboxes.docker.engine import Engine, engine
+from sandboxes.docker.engine import START_SECONDS, Engine, engine
 from sandboxes.docker.failure import PlaceUnseen
+from sandboxes.docker.handshake import LIFETIME_SECONDS
 from sandboxes.docker.launch import (
     Ground,
     Launched,
@@ -41,6 +42,7 @@ from sandboxes.docker.launch import (
     volume_name,
     welcome,
 )
+from sandboxes.docker.ownership import labels
 from sandboxes.docker.place import Place, build_place
 from sandboxes.errors import SandboxError, SandboxUnavailable
 from sandboxes.resident import HOME, Opener, ResidentSandbox, Strategy, opened
@@ -177,6 +179,7 @@ class DockerSandbox(ResidentSandbox):
         self._layer = Layer(upper_fd=place.upper_fd, lower=self._spec.workspace, strategy="overlay")
         weakref.finalize(self, place.forget)
         plan = await anyio.to_thread.run_sync(make_plan, self._id, self._spec, ground, place)
+        launched.image = plan.image
         await self._start(asked, ground, place, plan)
         await anyio.to_thread.run_sync(place.release)
 
@@ -293,6 +296,20 @@ class DockerSandbox(ResidentSandbox):
                 await self._copied.remove()
         if self._engine is not None:
             await self._engine.ask("remove a volume", lambda api: remove_volume(api, volume_name(self._id)))
+            await self._clear_work(self._engine)
+
+    async def _clear_work(self, asked: Engine) -> None:
+        """Have the engine remove what an ordinary user's overlay left as root."""
+        place, image = self._launched.place, self._launched.image
+        if place is None or image is None or os.geteuid() == 0:
+            return
+        if await anyio.to_thread.run_sync(workdir.is_stuck, place.folder):
+            marks = labels(self._id, lifetime_seconds=LIFETIME_SECONDS)
+            await asked.ask(
+                "clear a work directory",
+                lambda api: workdir.clear(api, place.folder, image=image, labels=marks),
+                seconds=START_SECONDS,
+            )
 
 
 def _forget_in_a_thread(place: Place) -> None:

@@ -158,10 +158,14 @@ async def test_an_engine_with_live_restore_comes_back_to_a_sandbox_that_still_wo
         after = await sandbox.exec(ExecRequest(argv=("echo", "after")))
 
     containers, _, places, mounts = await anyio.to_thread.run_sync(what_is_left, lasting_engine)
-
     # An engine that came back counts the volume as mounted for ever: it goes when the engine starts again.
+    await anyio.to_thread.run_sync(lasting_engine.kill)
+    await anyio.to_thread.run_sync(lasting_engine.start)
+    await anyio.to_thread.run_sync(_reap_as_somebody_else)
+    volumes = await anyio.to_thread.run_sync(lasting_engine.volumes)
+
     assert (during.output, after.output) == (b"during\n", b"after\n")
-    assert (containers, places, mounts) == ([], [], [])
+    assert (containers, places, mounts, volumes) == ([], [], [], [])
 
 
 async def test_a_hung_engine_holds_up_neither_a_call_nor_the_end(private_docker, tree, monkeypatch):
