@@ -34,6 +34,8 @@ _MODULES: Final = (
     "contained.memory",
     "contained.channel",
     "contained.sweep",
+    "contained.orders",
+    "contained.child",
     "contained.keeper",
     "contained.cell",
     "contained.command",
