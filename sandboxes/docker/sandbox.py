@@ -16,7 +16,6 @@ import anyio.to_thread
 from sandboxes.base import ExecRequest, ExecResult, FileProblem, FileWritten, Layer, SandboxSpec
 from sandboxes.channel import Channel
 from sandboxes.docker import disk
-from sandboxes.docker.container import Container, remove_volume
 from sandboxes.docker.engine import Engine, engine
 from sandboxes.docker.launch import (
     Launched,
@@ -29,6 +28,7 @@ from sandboxes.docker.launch import (
     welcome,
 )
 from sandboxes.docker.place import build_place
+from sandboxes.docker.removal import remover
 from sandboxes.errors import SandboxError, SandboxUnavailable
 from sandboxes.resident import HOME, Opener, ResidentSandbox, Strategy, opened
 
@@ -96,7 +96,7 @@ class DockerSandbox(ResidentSandbox):
         return await super().used_bytes()
 
     async def aclose(self) -> None:
-        """Kill everything inside, wait until it is gone, and remove what the engine has of it."""
+        """Kill everything inside and see that it is dead; the engine removes the rest in the background."""
         with anyio.CancelScope(shield=True):
             async with self._ending:
                 if not self._ended:
@@ -171,27 +171,30 @@ class DockerSandbox(ResidentSandbox):
             launched.connection.close()
         if launched.relay is not None:
             launched.relay.close()
+        if launched.container is None:
+            await anyio.to_thread.run_sync(self._remove)
+            return
         try:
-            await self._remove(launched.container)
+            await launched.container.end()
         except SandboxError:
-            # An engine that is gone or hangs: the next broker removes what it has of this one.
+            # An engine that is gone or hangs: what it has of this sandbox is removed later.
             return
         finally:
-            if launched.place is not None:
-                await anyio.to_thread.run_sync(launched.place.remove)
+            launched.container.close()
+            remover().submit(self._remove)
 
-    async def _remove(self, container: Container | None) -> None:
-        if container is None:
-            return
-        container.kill_now()
+    def _remove(self) -> None:
+        """Take away what is left of a sandbox in which nothing lives.
+
+        Raises:
+            SandboxError: The engine did not do its part.
+        """
         try:
-            await container.remove()
-            await opened(self._engine).ask(
-                "remove a volume", lambda api: remove_volume(api, volume_name(self._id))
-            )
+            if self._launched.container is not None:
+                self._launched.container.remove_now(volume=volume_name(self._id))
         finally:
-            await container.wait_until_gone()
-            container.close()
+            if self._launched.place is not None:
+                self._launched.place.remove()
 
 
 def _stopped(limit: disk.DiskLimit) -> ExecResult:

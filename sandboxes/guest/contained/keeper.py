@@ -4,9 +4,9 @@ A keeper is the child subreaper of its command: whatever the command starts stay
 forks and detaches. It stays root, so that no command can reach it, and waits with a child that becomes the
 command. When the command ends, the keeper ends what was left behind and only then reports.
 
-Only a command that ended by itself and left nothing is followed by another one. The next child is forked after
-that report, so it never lives beside anything that an earlier command of this keeper has started, and it is
-root until it has its words.
+Only a command that ended by itself and left nothing is followed by another one. The next child is forked
+after that report, so it never lives beside anything that an earlier command of this keeper has started, and
+it is root until it has its words.
 
 Stopping and killing what a look at /proc shows is enough for all but a chain of processes that each fork and
 exit faster than anybody looks. For that one everything of the commands' uid is stopped in a single kill(-1),

@@ -1,0 +1,57 @@
+"""Removals happen in the background, are waited for, and are not lost when they fail."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+pytest.importorskip("docker")
+
+from sandboxes.docker.removal import Remover
+from sandboxes.errors import EngineLost
+
+
+def test_whoever_settles_waits_for_what_is_under_way():
+    remover, gate, done = Remover(), threading.Event(), []
+
+    remover.submit(lambda: gate.wait(10) and done.append("removed"))
+    early = remover.settle(seconds=0.01)
+    gate.set()
+
+    assert not early
+    assert remover.settle(seconds=10)
+    assert done == ["removed"]
+
+
+def test_a_removal_that_failed_is_tried_again_with_the_next_one_that_succeeds():
+    remover, tries = Remover(), []
+
+    def remove():
+        tries.append("try")
+        if len(tries) == 1:
+            raise EngineLost("it is gone")
+
+    remover.submit(remove)
+    assert remover.settle(seconds=10)
+    kept = remover.failed
+    remover.submit(lambda: None)
+    while remover.failed:
+        pass
+    remover.settle(seconds=10)
+
+    assert (kept, remover.failed, tries) == (1, 0, ["try", "try"])
+
+
+def test_the_end_of_the_process_tries_what_failed_once_more():
+    remover, tries = Remover(), []
+
+    def remove():
+        tries.append("try")
+        raise EngineLost("it is gone")
+
+    remover.submit(remove)
+    remover.settle(seconds=10)
+    remover.finish()
+
+    assert (tries, remover.failed) == (["try", "try"], 1)
