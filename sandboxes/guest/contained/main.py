@@ -29,7 +29,7 @@ _FIRST_SIGNAL, _LAST_SIGNAL = 1, 64
 _HOME = "/tmp/home"
 
 
-def main(place: str) -> None:
+def main(reading: int, writing: int) -> None:
     """Run as PID 1 of the container until the host lets go of the channel."""
     system.set_dumpable(False)
     for number in range(_FIRST_SIGNAL, _LAST_SIGNAL + 1):
@@ -38,7 +38,7 @@ def main(place: str) -> None:
         except (OSError, ValueError):
             continue
     os.chdir("/")
-    guest = Guest(open_channel(place))
+    guest = Guest(open_channel(reading, writing))
     guest.start()
     guest.serve()
 
