@@ -1,8 +1,9 @@
 """What an engine still has of sandboxes that are dead: removed in the background, in bounded time.
 
 Nobody waits for an engine to take a container apart in which nothing lives any more. The end of the process
-does, and so does whoever looks for leftovers. What could not be removed is tried again with the next one and
-at the end of the process; after that it is a leftover like that of a broker that was killed.
+does, and so does whoever looks for leftovers. What could not be removed is tried again, a few times, when
+another removal has succeeded and at the end of the process; after that it is a leftover like that of a broker
+that was killed.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from sandboxes.errors import SandboxError
 
 SETTLE_SECONDS: Final = 8.0
 _THREADS: Final = 2
+_MOST_TRIES: Final = 3
 
 _lock = threading.Lock()
 _remover: Remover | None = None
@@ -39,13 +42,19 @@ def settle(*, seconds: float = SETTLE_SECONDS) -> bool:
     return remover().settle(seconds=seconds)
 
 
+@dataclass(kw_only=True, slots=True)
+class _Job:
+    run: Callable[[], None]
+    tries: int = 0
+
+
 class Remover:
     """Threads that carry out removals and remember those which failed."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._failed: list[Callable[[], None]] = []
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._failed: list[_Job] = []
         self._under_way = 0
         self._changed = threading.Condition()
         for number in range(_THREADS):
@@ -58,9 +67,7 @@ class Remover:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Have something removed; a ``SandboxError`` means that it is to be tried again."""
-        with self._changed:
-            self._under_way += 1
-        self._jobs.put(job)
+        self._put(_Job(run=job))
 
     def settle(self, *, seconds: float) -> bool:
         """Wait until nothing is under way; False when that takes longer."""
@@ -77,25 +84,29 @@ class Remover:
         self._retry()
         self.settle(seconds=SETTLE_SECONDS)
 
+    def _put(self, job: _Job) -> None:
+        with self._changed:
+            self._under_way += 1
+        self._jobs.put(job)
+
     def _retry(self) -> None:
         with self._changed:
             again, self._failed = self._failed, []
         for job in again:
-            self.submit(job)
+            self._put(job)
 
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
-            done = False
             try:
-                job()
-                done = True
-            except SandboxError:
-                with self._changed:
-                    self._failed.append(job)
+                job.run()
+                self._retry()
+            except (SandboxError, OSError):
+                job.tries += 1
+                if job.tries < _MOST_TRIES:
+                    with self._changed:
+                        self._failed.append(job)
             finally:
                 with self._changed:
                     self._under_way -= 1
                     self._changed.notify_all()
-            if done:
-                self._retry()
