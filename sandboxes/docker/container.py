@@ -111,7 +111,6 @@ class Container:
         Raises:
             SandboxError: The engine did not do it.
         """
-        self._engine.greet_now()
         self._engine.ask_now("remove a container", self._remove)
         self._engine.ask_now("remove a volume", lambda api: remove_volume(api, volume))
 

@@ -107,18 +107,10 @@ class Engine:
         """Return what the engine says of itself, in this thread."""
         return self.ask_now("info", self._read_facts)
 
-    def greet_now(self) -> None:
-        """See that somebody listens, in this thread.
-
-        Raises:
-            EngineLost: Nobody does.
-        """
-        self.ask_now("call the engine", lambda _: self._greet())
-
     def _client(self) -> docker.APIClient:
+        self._greet()
         with self._making:
             if self._api is None:
-                self._greet()
                 self._api = docker.APIClient(**self._settings, version="auto", timeout=int(START_SECONDS))
             return self._api
 

@@ -159,6 +159,7 @@ def describe(sandbox: str, spec: SandboxSpec, ground: Ground, place: Place, plan
         backend_version=ground.facts.version,
         guest_digest=guest_program().digest,
         strategy="overlay",
+        holds_snapshot=place.lower == "copied",
         details={
             "kernel": ground.facts.kernel,
             "machine": platform.machine(),

@@ -275,4 +275,8 @@ def _remove_tree(folder: str) -> None:
         os.rmdir(f"{folder}/store/work/work")
     with contextlib.suppress(OSError):
         os.chmod(f"{folder}/empty", 0o700)
+    # Whose it is goes last: whoever is killed in between leaves what the next one knows for a leftover.
+    with contextlib.suppress(OSError):
+        for name in set(os.listdir(folder)) - {OWNER_FILE}:
+            shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("docker")
 
+from sandboxes.docker import place
 from sandboxes.docker.removal import Remover
 from sandboxes.errors import EngineLost
 
@@ -55,3 +56,21 @@ def test_the_end_of_the_process_tries_what_failed_once_more():
     remover.finish()
 
     assert (tries, remover.failed) == (["try", "try"], 1)
+
+
+def test_a_half_removed_directory_still_says_whose_it_is(tmp_path, monkeypatch):
+    for part in ("channel", "etc", "empty", "store"):
+        (tmp_path / part).mkdir()
+    (tmp_path / place.OWNER_FILE).write_text("somebody")
+    there = []
+    real = place.shutil.rmtree
+
+    def noting(path, **how):
+        there.append((tmp_path / place.OWNER_FILE).exists())
+        real(path, **how)
+
+    monkeypatch.setattr(place.shutil, "rmtree", noting)
+    place.remove_place(tmp_path)
+
+    assert there == [True] * 5
+    assert not tmp_path.exists()
