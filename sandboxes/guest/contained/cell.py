@@ -27,6 +27,7 @@ class Cell:
         self.failure: int | None = None
         self.output = -1
         self.input = -1
+        self.ended = False
         self._forget()
         self._orders, orders_end = _socket.socketpair()
         self.status, status = os.pipe()
