@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 
 pytest.importorskip("docker")
 
+from sandboxes.bubblewrap import mounts
 from sandboxes.docker import place
 from sandboxes.docker.removal import Remover
 from sandboxes.errors import EngineLost
@@ -72,5 +74,22 @@ def test_a_half_removed_directory_still_says_whose_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(place.shutil, "rmtree", noting)
     place.remove_place(tmp_path)
 
+    # The last one is that of the directory itself.
     assert there == [True] * 5
     assert not tmp_path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_tree_of_the_same_file_system_is_detached_before_its_place_is_removed(tmp_path):
+    tree, folder = tmp_path / "tree", tmp_path / "place"
+    (folder / "lower").mkdir(parents=True)
+    tree.mkdir()
+    (tree / "a.txt").write_text("alpha")
+    clone = mounts.clone_tree(str(tree))
+    mounts.attach_tree(clone, str(folder / "lower"))
+    os.close(clone)
+
+    place.remove_place(folder)
+
+    assert not folder.exists()
+    assert (tree / "a.txt").read_text() == "alpha"
