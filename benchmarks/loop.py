@@ -25,7 +25,7 @@ from benchmarks.floor import (
     fork_exec_shell,
 )
 from benchmarks.measure import Figure, against, interleave, single
-from benchmarks.trees import MANY, Lifetime, make_tree, remit_over
+from benchmarks.trees import MANY, Lifetime, Runtime, make_tree, remit_over
 from executor.run import Run, open_run
 from executor.store import RunStore
 from sandboxes.base import SandboxSpec
@@ -67,10 +67,13 @@ class Place:
         output_limit: int = 128 * MIB,
         lifetime: Lifetime = "task",
         durability: Literal["process", "disk"] = "process",
+        runtime: Runtime | None = None,
     ) -> AsyncIterator[Run]:
         """Open a run over a tree of that size."""
         tree = self.tree(files)
-        remit = remit_over(tree, terminal=terminal, output_limit=output_limit, lifetime=lifetime)
+        remit = remit_over(
+            tree, terminal=terminal, output_limit=output_limit, lifetime=lifetime, runtime=runtime
+        )
         async with open_run(remit, base=self.directory, store=self.store, durability=durability) as run:
             yield run
 
@@ -204,7 +207,7 @@ async def rate(place: Place) -> list[Figure]:
             rates = []
             for _ in range(3):
                 bare = await fork_exec_rate(tasks=tasks, count=count)
-                rates.append((await _rate(runs, count=count), bare))
+                rates.append((await rate_of(runs, count=count), bare))
         ours, bare = sorted(rates, key=lambda pair: pair[0] / pair[1])[1]
         figures.append(
             Figure(
@@ -220,7 +223,7 @@ async def rate(place: Place) -> list[Figure]:
     return figures
 
 
-async def _rate(runs: list[Run], *, count: int) -> float:
+async def rate_of(runs: list[Run], *, count: int) -> float:
     async def some(run: Run) -> None:
         for _ in range(count // len(runs)):
             await call(run, "terminal", command="true")()
@@ -240,7 +243,7 @@ async def idle(place: Place) -> list[Figure]:
             run = await stack.enter_async_context(place.run())
             await call(run, "terminal", command="true")()
         await anyio.sleep(0.5)
-        held = [_proportional_bytes(process) for process in descendants(os.getpid())]
+        held = [proportional_bytes(process) for process in descendants(os.getpid())]
     each = sum(held) / number / MIB
     note = f"{len(held) / number:.1f} processes each"
     return [
@@ -267,7 +270,7 @@ def descendants(process: int) -> list[int]:
     return found
 
 
-def _proportional_bytes(process: int) -> int:
+def proportional_bytes(process: int) -> int:
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) * KIB for line in lines if line.startswith("Pss:"))
 
@@ -285,7 +288,7 @@ async def output(place: Place) -> list[Figure]:
                 await call(run, "terminal", command=command)()
                 ours = time.perf_counter() - started
             taken.append((ours, bare.seconds, memory.gained_bytes))
-        observed = _last_observed(run.directory.journal_path)
+        observed = last_observed(run.directory.journal_path)
     exact = observed["output_bytes"] == size and observed["output_sha256"] == bare.sha256
     note = "size and digest reported right" if exact else f"reported {observed}, not {size} {bare.sha256}"
     name = f"{size // MIB} MiB of output"
@@ -315,7 +318,7 @@ async def _endless(place: Place) -> Figure:
     )
 
 
-def _last_observed(journal: Path) -> dict[str, Any]:
+def last_observed(journal: Path) -> dict[str, Any]:
     """Return what the broker recorded of the last command."""
     records = [json.loads(line) for line in journal.read_text().splitlines()]
     ended = [record["body"] for record in records if record["kind"] == "call.ended"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks import growth, journal, loop, report
+from benchmarks import engine, growth, journal, loop, report
 from benchmarks.floor import stage_bwrap
 from benchmarks.loop import Place
 from benchmarks.measure import Figure
@@ -28,6 +28,7 @@ PARTS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "trees": growth.trees,
     "history": growth.history,
     "journal": journal.journal,
+    "docker": engine.docker,
 }
 
 

@@ -10,13 +10,14 @@ from budgets.remit import Remit, parse
 FILES_PER_DIRECTORY = 500
 
 Lifetime: TypeAlias = Literal["task", "call"]
+Runtime: TypeAlias = Literal["runc", "runsc"]
 
 _REMIT = """
 version: 1
 task: {{id: bench, class: benchmark}}
 sandbox:
-  kind: bubblewrap
-  lifetime: {lifetime}
+  kind: {kind}
+{engine}  lifetime: {lifetime}
   disk: 512MiB
   pids: 256
   output_limit: {output_limit}
@@ -47,9 +48,17 @@ def make_tree(directory: Path, *, files: int) -> Path:
     return directory
 
 
-def remit_over(workspace: Path, *, terminal: int, output_limit: int, lifetime: Lifetime) -> Remit:
-    """Make a remit that allows as many calls as a benchmark wants."""
+def remit_over(
+    workspace: Path, *, terminal: int, output_limit: int, lifetime: Lifetime, runtime: Runtime | None = None
+) -> Remit:
+    """Make a remit that allows as many calls as a benchmark wants, embedded or in an engine's runtime."""
     text = _REMIT.format(
-        workspace=workspace, calls=MANY, terminal=terminal, output_limit=output_limit, lifetime=lifetime
+        kind="bubblewrap" if runtime is None else "docker",
+        engine="" if runtime is None else f"  runtime: {runtime}\n  image: remit-base\n",
+        workspace=workspace,
+        calls=MANY,
+        terminal=terminal,
+        output_limit=output_limit,
+        lifetime=lifetime,
     )
     return parse(text, source="benchmark")

@@ -13,9 +13,10 @@ import docker
 import docker.errors
 
 from sandboxes.docker.engine import START_SECONDS, Engine
-from sandboxes.errors import EngineUnresponsive, SandboxStartFailed
+from sandboxes.errors import SandboxStartFailed, SandboxUnresponsive
 
-_GONE_SECONDS: Final = 5.0
+_KILL_SECONDS: Final = 2.0
+_GONE_SECONDS: Final = 2.0
 _CONFLICT: Final = 409
 
 
@@ -97,27 +98,38 @@ class Container:
             except (ProcessLookupError, PermissionError):
                 return
 
-    async def remove(self) -> None:
-        """Kill and remove it and what volumes it has.
+    async def end(self) -> None:
+        """Kill everything inside, by way of the engine where that is not permitted, and see that it is dead.
 
         Raises:
-            SandboxError: The engine did not do it; whoever comes next will.
+            SandboxError: The engine was needed and did not do it.
+            SandboxUnresponsive: Its first process was not seen to end.
         """
         self.kill_now()
-        await self._engine.ask("remove a container", self._remove, seconds=START_SECONDS)
+        if await self._is_gone(seconds=_KILL_SECONDS):
+            return
+        try:
+            await self._engine.ask("remove a container", self._remove, seconds=_GONE_SECONDS)
+        finally:
+            if self._pidfd >= 0 and not await self._is_gone(seconds=_GONE_SECONDS):
+                raise SandboxUnresponsive(f"process {self.pid} of a container cannot be ended")
 
-    async def wait_until_gone(self) -> None:
-        """Return when its first process has ended.
+    def remove_now(self) -> None:
+        """Remove it, in this thread.
 
         Raises:
-            EngineUnresponsive: It lives on.
+            SandboxError: The engine did not do it.
         """
+        self._engine.ask_now("remove a container", self._remove)
+
+    async def _is_gone(self, *, seconds: float) -> bool:
+        """Whether its first process, and with it every other one, is seen to end in time."""
         if self._pidfd < 0:
-            return
-        with anyio.move_on_after(_GONE_SECONDS):
+            return False
+        with anyio.move_on_after(seconds):
             await anyio.wait_readable(self._pidfd)
-            return
-        raise EngineUnresponsive(f"process {self.pid} of a container cannot be ended")
+            return True
+        return False
 
     def close(self) -> None:
         """Let go of its process."""

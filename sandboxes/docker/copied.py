@@ -130,10 +130,10 @@ class CopiedTree:
                     return
             raise SandboxDied("the workspace does not hold still long enough to be brought back")
 
-    async def remove(self) -> None:
-        """Remove what the engine has of it but the volume."""
+    def remove_now(self) -> None:
+        """Remove what the engine has of it but the volume, in this thread."""
         if self._holder is not None:
-            await self._holder.remove()
+            self._holder.remove_now()
 
     def let_go(self) -> None:
         """Let the holder end."""

@@ -120,9 +120,9 @@ class Engine:
         return self.ask_now("info", self._read_facts)
 
     def _client(self) -> docker.APIClient:
+        self._greet()
         with self._making:
             if self._api is None:
-                self._greet()
                 self._api = _Client(**self._settings, version="auto", timeout=int(START_SECONDS))
             return self._api
 

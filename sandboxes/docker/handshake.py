@@ -1,4 +1,4 @@
-"""The first exchange with a guest in a container: it calls, gets its settings, and says that it is ready."""
+"""The first exchange with a guest in a container: it calls, gets program and settings, and is ready."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from sandboxes import wire
 from sandboxes.base import SandboxSpec, WorkspaceStrategy
+from sandboxes.docker.program import MAGIC_BYTES, GuestProgram
 from sandboxes.errors import SandboxIntegrity, SandboxStartFailed, SandboxUnresponsive
 from sandboxes.guest.frames import NONCE_BYTES, FrameReader, decode_payload, encode_frame
 from sandboxes.seccomp import build_filter
@@ -70,8 +71,8 @@ async def accept(
     return connection, int(_CREDENTIALS.unpack(raw)[0])
 
 
-async def greet(connection: socket.socket, settings: dict[str, Any]) -> None:
-    """Give the guest its settings and wait until it is ready.
+async def greet(connection: socket.socket, settings: dict[str, Any], *, program: GuestProgram) -> None:
+    """Give the guest its program and its settings and wait until it is ready.
 
     Raises:
         SandboxStartFailed: It ended, or says that it cannot do its work.
@@ -81,6 +82,8 @@ async def greet(connection: socket.socket, settings: dict[str, Any]) -> None:
     nonce = secrets.token_bytes(NONCE_BYTES)
     try:
         with anyio.fail_after(START_SECONDS):
+            magic = await _receive_exactly(connection, MAGIC_BYTES)
+            await _send(connection, program.answer_to(magic))
             await _send(connection, encode_frame({"n": nonce, "settings": settings}))
             reply = await _receive(connection)
     except TimeoutError:
@@ -121,6 +124,17 @@ async def _send(connection: socket.socket, frame: bytes) -> None:
     while rest:
         await anyio.wait_writable(connection)
         rest = rest[connection.send(rest) :]
+
+
+async def _receive_exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        await anyio.wait_readable(connection)
+        more = connection.recv(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
 
 
 async def _receive(connection: socket.socket) -> dict[str, Any]:

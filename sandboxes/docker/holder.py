@@ -17,7 +17,7 @@ from sandboxes.docker.config import Plan, holder_body
 from sandboxes.docker.container import Container
 from sandboxes.docker.engine import Engine
 from sandboxes.docker.handshake import LIFETIME_SECONDS, greet
-from sandboxes.docker.program import holder_program
+from sandboxes.docker.program import GuestProgram, holder_program
 from sandboxes.docker.relay import Relay
 from sandboxes.docker.shipment import Record
 from sandboxes.errors import SandboxDied, SandboxError, SandboxIntegrity
@@ -35,8 +35,9 @@ _TARGET_BYTES: Final = 4096
 class Holder:
     """The holder of one sandbox."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, program: GuestProgram) -> None:
         self._container = container
+        self._program = program
         self._relay: Relay | None = None
         self._channel: Channel | None = None
 
@@ -45,7 +46,7 @@ class Holder:
         """Make the container, and with it the volume."""
         program = await anyio.to_thread.run_sync(holder_program)
         body = holder_body(plan, program.code)
-        return cls(await Container.create(engine, body, name=f"{plan.name}-holder"))
+        return cls(await Container.create(engine, body, name=f"{plan.name}-holder"), program)
 
     async def open(self, mount: str) -> None:
         """Start it and have it answer.
@@ -58,7 +59,7 @@ class Holder:
         relay.connection.setblocking(False)
         hello = {"mount": mount, "lifetime_seconds": LIFETIME_SECONDS, "strategy": "copy"}
         try:
-            await greet(relay.connection, hello)
+            await greet(relay.connection, hello, program=self._program)
         except SandboxError as error:
             error.hint = relay.said()[-300:] or error.hint
             raise
@@ -110,10 +111,9 @@ class Holder:
             raise self._disbelieved("a part")
         return data
 
-    async def remove(self) -> None:
-        """Let go of the channel and remove the container."""
-        self.let_go()
-        await self._container.remove()
+    def remove_now(self) -> None:
+        """Remove the container, in this thread."""
+        self._container.remove_now()
 
     def let_go(self) -> None:
         """End the channel at once: the holder then ends by itself."""

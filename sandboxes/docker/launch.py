@@ -141,7 +141,7 @@ async def welcome(launched: Launched, spec: SandboxSpec, plan: Plan, *, opener: 
         raise SandboxError("the container has no connection")
     settings = guest_settings(spec, uid=plan.uid, gid=plan.gid, strategy=_strategy(plan), opener=opener)
     try:
-        await greet(connection, settings)
+        await greet(connection, settings, program=guest_program())
     except SandboxIntegrity:
         raise
     except SandboxError as error:

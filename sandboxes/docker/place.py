@@ -33,6 +33,7 @@ Lower = Literal["direct", "id-mapped", "copied"]
 
 _ROOT_PLACE: Final = "/run/remit-docker"
 _USER_FOLDER: Final = "remit-docker"
+_MOST_LAYERS: Final = 8
 _PARTS: Final = ("lower", "store", "channel", "etc", "empty")
 _CANNOT_MAP: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS})
 
@@ -260,8 +261,9 @@ def build_place(sandbox: str, spec: SandboxSpec, *, shared: bool = True) -> Plac
 def remove_place(folder: Path) -> None:
     """Take away the directory of a sandbox that has nobody left, with the mounts in it."""
     for part in ("lower", "store"):
+        # Not asked whether it is a mount: one of the same file system looks like an ordinary directory.
         with contextlib.suppress(OSError):
-            while (folder / part).is_mount():
+            for _ in range(_MOST_LAYERS):
                 _detach(str(folder / part))
     remove_tree(str(folder))
 
@@ -282,7 +284,14 @@ def remove_tree(folder: str) -> None:
         os.rmdir(f"{folder}/store/work/work")
     if os.geteuid() != 0:
         _unlock(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.chmod(f"{folder}/empty", 0o700)
+    # Whose it is goes last, and stays where something cannot be removed: so it is known for a leftover.
+    with contextlib.suppress(OSError):
+        for name in set(os.listdir(folder)) - {OWNER_FILE}:
+            shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+        if set(os.listdir(folder)) <= {OWNER_FILE}:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unlock(folder: str) -> None:

@@ -17,6 +17,7 @@ from sandboxes.docker.container import remove_volume
 from sandboxes.docker.engine import START_SECONDS, Engine
 from sandboxes.docker.ownership import SANDBOX_LABEL, Owner, is_abandoned, labels, started
 from sandboxes.docker.place import OWNER_FILE, places_folder, remove_place
+from sandboxes.docker.removal import settle
 from sandboxes.docker.workdir import clear, is_stuck
 from sandboxes.errors import SandboxError
 
@@ -50,6 +51,7 @@ def reap_now(engine: Engine) -> tuple[Leftover, ...]:
     Raises:
         SandboxError: The engine did not do it.
     """
+    settle()
     near = engine.facts_now().near
     return engine.ask_now("remove leftovers", partial(_reap, near=near))
 

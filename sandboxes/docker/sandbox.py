@@ -26,9 +26,9 @@ from sandboxes.base import (
 from sandboxes.channel import Channel
 from sandboxes.docker import disk, workdir
 from sandboxes.docker.config import Plan
-from sandboxes.docker.container import Container, remove_volume
+from sandboxes.docker.container import remove_volume
 from sandboxes.docker.copied import CopiedTree
-from sandboxes.docker.engine import START_SECONDS, Engine, engine
+from sandboxes.docker.engine import Engine, engine
 from sandboxes.docker.failure import PlaceUnseen
 from sandboxes.docker.handshake import LIFETIME_SECONDS
 from sandboxes.docker.launch import (
@@ -44,12 +44,13 @@ from sandboxes.docker.launch import (
 )
 from sandboxes.docker.ownership import labels
 from sandboxes.docker.place import Place, build_place
-from sandboxes.errors import SandboxError, SandboxUnavailable
+from sandboxes.docker.removal import remover
+from sandboxes.errors import SandboxError, SandboxUnavailable, SandboxUnresponsive
 from sandboxes.resident import HOME, Opener, ResidentSandbox, Strategy, opened
 
 T = TypeVar("T")
 
-_REMOVE_SECONDS: Final = 8.0
+_END_SECONDS: Final = 8.0
 
 
 class DockerSandbox(ResidentSandbox):
@@ -138,13 +139,19 @@ class DockerSandbox(ResidentSandbox):
         return await super().used_bytes()
 
     async def aclose(self) -> None:
-        """Kill everything inside, wait until it is gone, and remove what the engine has of it."""
+        """Kill everything inside and see that it is dead; the engine removes the rest in the background.
+
+        Raises:
+            SandboxUnresponsive: It was not seen to end, so its changes are not final.
+        """
         with anyio.CancelScope(shield=True):
             async with self._ending:
                 if not self._ended:
                     self._ended = True
-                    with anyio.move_on_after(_REMOVE_SECONDS):
+                    with anyio.move_on_after(_END_SECONDS) as limit:
                         await self._end()
+                    if limit.cancelled_caught:
+                        raise SandboxUnresponsive("the container was not seen to end")
 
     @property
     def layer(self) -> Layer:
@@ -265,51 +272,54 @@ class DockerSandbox(ResidentSandbox):
         if launched.relay is not None:
             launched.relay.close()
         try:
-            await self._remove(launched.container)
-            await self._remove_volume()
+            if launched.container is not None:
+                await launched.container.end()
+            if self._copied is not None and self._identity is not None:
+                # The last changes, now that nothing lives that could make some.
+                await self._copied.bring()
+        except SandboxUnresponsive:
+            raise
         except SandboxError:
-            # An engine that is gone or hangs: the next broker removes what it has of this one.
+            # An engine that is gone or hangs: what it has of this sandbox is removed later.
             return
         finally:
+            if launched.container is not None:
+                launched.container.close()
             if self._copied is not None:
                 self._copied.let_go()
-            if launched.place is not None:
-                await anyio.to_thread.run_sync(launched.place.remove)
+            remover().submit(partial(_remove, self._id, self._engine, launched, self._copied))
 
-    async def _remove(self, container: Container | None) -> None:
-        if container is None:
+
+def _remove(sandbox: str, engine: Engine | None, launched: Launched, copied: CopiedTree | None) -> None:
+    """Take away what is left of a sandbox in which nothing lives, in this thread.
+
+    Raises:
+        SandboxError: The engine did not do its part.
+    """
+    try:
+        if engine is None:
             return
-        container.kill_now()
-        try:
-            await container.remove()
-        finally:
-            await container.wait_until_gone()
-            container.close()
+        if launched.container is not None:
+            launched.container.remove_now()
+        if copied is not None:
+            copied.remove_now()
+        if launched.container is not None or copied is not None:
+            engine.ask_now("remove a volume", lambda api: remove_volume(api, volume_name(sandbox)))
+        _clear_work(sandbox, engine, launched)
+    finally:
+        if launched.place is not None:
+            launched.place.remove()
 
-    async def _remove_volume(self) -> None:
-        """Bring the last changes home, now that nothing lives that could make some, and remove the rest."""
-        if self._copied is not None:
-            try:
-                if self._identity is not None:
-                    await self._copied.bring()
-            finally:
-                await self._copied.remove()
-        if self._engine is not None:
-            await self._engine.ask("remove a volume", lambda api: remove_volume(api, volume_name(self._id)))
-            await self._clear_work(self._engine)
 
-    async def _clear_work(self, asked: Engine) -> None:
-        """Have the engine remove what an ordinary user's overlay left as root."""
-        place, image = self._launched.place, self._launched.image
-        if place is None or image is None or os.geteuid() == 0:
-            return
-        if await anyio.to_thread.run_sync(workdir.is_stuck, place.folder):
-            marks = labels(self._id, lifetime_seconds=LIFETIME_SECONDS)
-            await asked.ask(
-                "clear a work directory",
-                lambda api: workdir.clear(api, place.folder, image=image, labels=marks),
-                seconds=START_SECONDS,
-            )
+def _clear_work(sandbox: str, engine: Engine, launched: Launched) -> None:
+    """Have the engine remove what an ordinary user's overlay left as root."""
+    place, image = launched.place, launched.image
+    if place is None or image is None or os.geteuid() == 0 or not workdir.is_stuck(place.folder):
+        return
+    marks = labels(sandbox, lifetime_seconds=LIFETIME_SECONDS)
+    engine.ask_now(
+        "clear a work directory", lambda api: workdir.clear(api, place.folder, image=image, labels=marks)
+    )
 
 
 def _forget_in_a_thread(place: Place) -> None:

@@ -31,7 +31,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
-def main(_word: str) -> None:
+def main(_reading: int, _writing: int) -> None:
     """Answer until the host lets go of stdin or the time that it gave is over."""
     reader = frames.FrameReader()
     hello = _receive(reader, None)

@@ -353,3 +353,95 @@ async def test_what_a_file_tool_makes_belongs_to_the_commands_and_not_to_root(co
 
     assert result.output.decode().split() == [uid]
     assert uid != "0"
+
+
+async def test_a_keeper_serves_again_only_when_a_command_ended_by_itself_and_left_nothing(contained):
+    keepers = ExecRequest(argv=("sh", "-c", "echo $PPID"))
+
+    async with contained() as sandbox:
+        first = await sandbox.exec(keepers)
+        second = await sandbox.exec(keepers)
+        await sandbox.exec(ExecRequest(argv=("sh", "-c", "setsid sleep 60 & echo x")))
+        after_a_daemon = await sandbox.exec(keepers)
+        await sandbox.exec(ExecRequest(argv=("sh", "-c", "kill -9 $$")))
+        after_a_signal = await sandbox.exec(keepers)
+        await sandbox.exec(ExecRequest(argv=("sleep", "60"), timeout_seconds=0.1))
+        after_a_limit = await sandbox.exec(keepers)
+
+    assert first.output == second.output
+    assert len({second.output, after_a_daemon.output, after_a_signal.output, after_a_limit.output}) == 4
+
+
+async def test_what_a_command_left_behind_neither_writes_into_the_next_one_nor_lives_with_it(
+    contained, attack
+):
+    async with contained() as sandbox:
+        await sandbox.exec(
+            attack("""
+            for _ in range(4):
+                if os.fork() == 0:
+                    os.setsid()
+                    if os.fork(): os._exit(0)
+                    while True:
+                        os.write(1, b"STALE")
+                        open("alive", "a").write("x")
+        """)
+        )
+        before = await sandbox.exec(ExecRequest(argv=("wc", "-c", "alive")))
+        others = await sandbox.exec(
+            ExecRequest(argv=("sh", "-c", "sleep 0.2; grep -l python3 /proc/[0-9]*/cmdline; id -u"))
+        )
+        after = await sandbox.exec(ExecRequest(argv=("wc", "-c", "alive")))
+
+    assert b"STALE" not in before.output + others.output + after.output
+    assert before.output == after.output
+
+
+async def test_a_child_that_waits_is_root_and_out_of_reach_of_a_command(contained, attack):
+    async with contained() as sandbox, anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(sandbox.exec, ExecRequest(argv=("sleep", "0.3")))
+        await anyio.sleep(0.6)
+        result = await sandbox.exec(
+            attack("""
+            for name in os.listdir("/proc"):
+                if name.isdigit() and int(name) != os.getpid():
+                    try: uid = os.stat(f"/proc/{name}").st_uid
+                    except OSError: continue
+                    if uid != 0: print("REACHABLE", name)
+                    for number in (19, 9):
+                        try: os.kill(int(name), number)
+                        except OSError: continue
+                        print("SIGNALLED", name)
+        """)
+        )
+        later = [await sandbox.exec(ExecRequest(argv=("echo", str(n)))) for n in range(5)]
+
+    assert result.output == b""
+    assert [answer.output for answer in later] == [b"%d\n" % n for n in range(5)]
+
+
+async def test_a_descriptor_of_an_earlier_command_reaches_no_later_one(contained):
+    async with contained() as sandbox:
+        first = await sandbox.exec(ExecRequest(argv=("ls", "-l", "/proc/self/fd")))
+        second = await sandbox.exec(ExecRequest(argv=("ls", "-l", "/proc/self/fd"), stdin=b"x"))
+
+    pipes = [
+        {word for word in answer.output.decode().split() if word.startswith("pipe:")}
+        for answer in (first, second)
+    ]
+    # Output and errors are one pipe, the second command's input another; the directory itself is open too.
+    assert [len(found) for found in pipes] == [1, 2]
+    assert not pipes[0] & pipes[1]
+    assert [answer.output.count(b" -> ") for answer in (first, second)] == [4, 4]
+
+
+async def test_a_command_gets_the_usage_of_itself_and_not_of_earlier_ones(contained):
+    busy = "x = bytearray(60_000_000); n = 0\nwhile n < 3_000_000: n += 1"
+
+    async with contained() as sandbox:
+        heavy = await sandbox.exec(ExecRequest(argv=("python3", "-c", busy)))
+        light = await sandbox.exec(ExecRequest(argv=("true",)))
+
+    assert heavy.cpu_seconds > light.cpu_seconds * 2
+    assert heavy.peak_memory_bytes > 50_000_000 > light.peak_memory_bytes

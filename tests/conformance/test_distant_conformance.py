@@ -6,9 +6,12 @@ import shutil
 from dataclasses import replace
 from functools import partial
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from sandboxes.conformance import CHECKS, make_workspace
+from sandboxes.docker.removal import settle
 from sandboxes.open import open_docker
 from tests.engine import REQUIRED
 
@@ -59,4 +62,5 @@ async def test_a_container_of_a_distant_engine_with_gvisor_conforms(distant_dock
 
 
 async def test_nothing_is_left_at_the_engine(distant_docker):
+    assert await anyio.to_thread.run_sync(settle)
     assert (distant_docker.containers(), distant_docker.volumes()) == ([], [])

@@ -6,9 +6,11 @@ import shutil
 from dataclasses import replace
 from functools import partial
 
+import anyio.to_thread
 import pytest
 
 from sandboxes.conformance import CHECKS, make_workspace
+from sandboxes.docker.removal import settle
 from sandboxes.open import open_docker
 from tests.engine import REQUIRED
 
@@ -54,4 +56,5 @@ async def test_a_container_without_openat2_conforms(private_docker, workspace, c
 
 
 async def test_nothing_is_left_at_the_engine(private_docker):
+    assert await anyio.to_thread.run_sync(settle)
     assert (private_docker.containers(), private_docker.volumes()) == ([], [])

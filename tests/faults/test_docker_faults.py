@@ -20,6 +20,7 @@ from sandboxes.docker import handshake, reap
 from sandboxes.docker.engine import engine
 from sandboxes.docker.ownership import Owner
 from sandboxes.docker.place import OWNER_FILE, places_folder
+from sandboxes.docker.removal import settle
 from sandboxes.errors import EngineLost, EngineUnresponsive, SandboxDied, SandboxUnavailable
 from sandboxes.open import open_docker
 from tests.engine import REQUIRED, ROOT, NoEngine, private_engine
@@ -90,6 +91,7 @@ def wait_until(holds, *, seconds=10.0):
 
 def what_is_left(own):
     """Give what an engine has, and directories and mounts here that belong to no other living broker."""
+    settle()
     places = [place for place in Path(places_folder()).iterdir() if not is_anothers(place)]
     rows = Path("/proc/self/mountinfo").read_text().splitlines()
     mounts = [row for row in rows for place in places if str(place) in row]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import MAGIC_NUMBER
 
 import pytest
 
@@ -14,8 +15,9 @@ from sandboxes.docker.failure import classify
 from sandboxes.docker.ownership import Owner, is_abandoned, labels
 from sandboxes.docker.probe import _is_mended
 from sandboxes.docker.profile import seccomp_profile
-from sandboxes.docker.program import guest_program
+from sandboxes.docker.program import MAGIC_BYTES, guest_program
 from sandboxes.seccomp import refused_names
+from tests.engine import ROOT
 
 MIB = 1024 * 1024
 
@@ -146,11 +148,22 @@ def test_sockets_of_virtual_machines_are_not_permitted():
     assert {rule["args"][0]["value"] for rule in rules} == {1, 2, 10, 16}
 
 
-def test_the_guest_fits_into_one_argument_and_holds_no_host_path():
+def test_the_arguments_hold_no_more_than_a_call_for_the_program_which_holds_no_host_path():
     program = guest_program()
 
-    assert len(program.code) < 128 * 1024
     compile(program.code, "boot", "exec")
+    assert len(program.code) < 2048
+    assert str(ROOT).encode() not in program.sources + program.compiled
+
+
+def test_a_python_of_the_same_version_gets_the_program_compiled_and_another_one_its_sources():
+    program = guest_program()
+
+    same, other = program.answer_to(MAGIC_NUMBER), program.answer_to(b"\0" * MAGIC_BYTES)
+
+    assert (same[:1], same[5:]) == (b"c", program.compiled)
+    assert (other[:1], other[5:]) == (b"s", program.sources)
+    assert int.from_bytes(other[1:5], "big") == len(program.sources)
 
 
 def test_the_options_hold_the_profile_as_one_json_text():

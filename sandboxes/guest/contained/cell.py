@@ -1,12 +1,11 @@
-"""The guest's end of a keeper and its command."""
+"""The guest's end of a keeper and its commands."""
 
 from __future__ import annotations
 
+import _socket
 import os
 
-from sandboxes.guest import frames
-from sandboxes.guest.contained import keeper
-from sandboxes.guest.contained.report import EXITED, FAILED, READY, STATUS
+from sandboxes.guest.contained import keeper, orders, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ _SIGUSR1 = 10
 
 
 class Cell:
-    """A keeper that waits with a child for the words of a command.
+    """A keeper that waits with a child for the words of a command, again after each that left nothing.
 
     A dressed child has given up everything before it waits, so that it can be looked at from outside. Others
     stay root until then: a command that runs meanwhile can neither signal nor stop them.
@@ -26,32 +25,48 @@ class Cell:
         self.ready = False
         self.reaped = False
         self.failure: int | None = None
-        self.cpu_microseconds = 0
-        self.peak_bytes = 0
-        self.left_behind = 0
-        go_read, self.go = os.pipe()
-        self.status, status_write = os.pipe()
-        self.output, output_write = os.pipe()
-        input_read, self.input = os.pipe()
-        inside = (go_read, status_write, output_write, input_read)
-        self.pid = os.fork()
+        self.output = -1
+        self.input = -1
+        self.ended = False
+        self._forget()
+        self._orders, orders_end = _socket.socketpair()
+        self.status, status = os.pipe()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            os.close(status)
+            orders_end.close()
+            self.close()
+            raise
         if self.pid == 0:
-            keeper.keep(settings, *inside, dressed)
-        for descriptor in inside:
-            os.close(descriptor)
-        for descriptor in (self.status, self.output, self.input):
-            os.set_blocking(descriptor, False)
+            keeper.keep(settings, orders_end.fileno(), status, dressed)
+        orders_end.close()
+        os.close(status)
+        os.set_blocking(self.status, False)
 
-    def start(self, words: dict[str, Any]) -> None:
-        """Send the waiting child its command."""
-        data = memoryview(frames.encode_frame(words))
-        while data:
-            data = data[os.write(self.go, data) :]
-        os.close(self.go)
-        self.go = -1
+    def start(self, words: dict[str, Any], has_input: bool) -> None:
+        """Send the waiting child its command, with new pipes: a writer of an earlier one reaches nobody.
+
+        Raises:
+            BrokenPipeError: The keeper has ended.
+        """
+        self._forget()
+        self.output, output = os.pipe()
+        os.set_blocking(self.output, False)
+        given = [output]
+        if has_input:
+            source, self.input = os.pipe()
+            os.set_blocking(self.input, False)
+            given.append(source)
+        try:
+            orders.send(self._orders, words, given)
+        finally:
+            for descriptor in given:
+                os.close(descriptor)
 
     def kill(self) -> None:
         """Have the keeper kill the command and everything below it."""
+        self.spoiled = True
         try:
             os.kill(self.pid, _SIGUSR1)
         except ProcessLookupError:
@@ -60,21 +75,34 @@ class Cell:
     def messages(self) -> list[tuple[int, int]]:
         """Return what keeper and child have reported since the last call."""
         found: list[tuple[int, int]] = []
-        while True:
+        while not self.ended:
             try:
-                raw = os.read(self.status, STATUS.size)
+                raw = os.read(self.status, report.STATUS.size)
             except BlockingIOError:
                 return found
-            if len(raw) < STATUS.size:
+            if len(raw) < report.STATUS.size:
                 return found
-            kind, value, cpu, peak, left = STATUS.unpack(raw)
-            if kind == READY:
+            kind, value, cpu, peak, left = report.STATUS.unpack(raw)
+            if kind == report.READY:
                 self.ready = True
-            elif kind == FAILED:
+            elif kind == report.FAILED:
                 self.failure = value
-            elif kind == EXITED:
+            elif kind in (report.EXITED, report.EXITED_LAST):
                 self.cpu_microseconds, self.peak_bytes, self.left_behind = cpu, peak, left
+                self.spoiled = self.spoiled or kind == report.EXITED_LAST
+            self.ended = kind in (report.EXITED, report.EXITED_LAST, report.REFUSED)
             found.append((kind, value))
+        return found
+
+    @property
+    def usable(self) -> bool:
+        """Whether the keeper waits for a command, as far as it has said by now."""
+        return not any(kind != report.READY for kind, _ in self.messages())
+
+    @property
+    def reusable(self) -> bool:
+        """Whether nothing of the command that ended can be left, and nothing out of the ordinary happened."""
+        return self.ended and not (self.spoiled or self.left_behind or self.failure or self.reaped)
 
     def reap(self) -> bool:
         """Collect the keeper once it has ended; False while it lives."""
@@ -91,10 +119,23 @@ class Cell:
             os.close(self.input)
             self.input = -1
 
-    def close(self) -> None:
-        """Close every descriptor."""
+    def close_pipes(self) -> None:
+        """Let go of the pipes of a command that has ended."""
         self.close_input()
-        for descriptor in (self.go, self.status, self.output):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self.go = self.status = self.output = -1
+        if self.output >= 0:
+            os.close(self.output)
+            self.output = -1
+
+    def close(self) -> None:
+        """Close every descriptor: the keeper ends."""
+        self.close_pipes()
+        self._orders.close()
+        os.close(self.status)
+
+    def _forget(self) -> None:
+        """Know nothing of an earlier command."""
+        self.ended = False
+        self.spoiled = False
+        self.cpu_microseconds = 0
+        self.peak_bytes = 0
+        self.left_behind = 0

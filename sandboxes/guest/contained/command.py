@@ -8,7 +8,14 @@ import time
 from sandboxes.guest import watch
 from sandboxes.guest.contained import memory
 from sandboxes.guest.contained.owner import AsOwner
-from sandboxes.guest.contained.report import EXITED, FAILED, NO_DIRECTORY, NO_EXEC
+from sandboxes.guest.contained.report import (
+    EXITED,
+    EXITED_LAST,
+    FAILED,
+    NO_DIRECTORY,
+    NO_EXEC,
+    REFUSED,
+)
 from sandboxes.guest.output import Output
 
 TYPE_CHECKING = False
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
 
 _SIGKILL, _SIGXCPU, _SIGXFSZ = 9, 24, 25
 _READ_BYTES = 256 * 1024
+_NOT_STARTED = 125 << 8
 
 
 class Command:
@@ -51,14 +59,12 @@ class Command:
             "argv": self._request["argv"],
             "environment": self._request["environment"],
             "directory": mount if directory == "." else mount + "/" + directory,
-            "has_stdin": bool(self._input),
         }
         try:
-            self.cell.start(words)
+            self.cell.start(words, bool(self._input))
         except BrokenPipeError:
-            pass
-        if not self._input:
-            self.cell.close_input()
+            # Its keeper's end shows on the status pipe.
+            return
 
     @property
     def has_input(self) -> bool:
@@ -92,8 +98,10 @@ class Command:
     def note(self) -> bool:
         """Take in what keeper and child reported; True once the command and all it started have ended."""
         for kind, value in self.cell.messages():
-            if kind == EXITED:
+            if kind in (EXITED, EXITED_LAST):
                 self._status = value
+            elif kind == REFUSED:
+                self._status, self.limit = _NOT_STARTED, "pids"
             elif kind in (NO_DIRECTORY, NO_EXEC, FAILED):
                 self._failure = (kind, value)
         return self._status is not None
@@ -110,6 +118,9 @@ class Command:
     def check(self, usage: watch.Usage, now: float) -> None:
         """Hold the limits that nothing else enforces, and say which one the kernel is about to."""
         settings = self._settings
+        if self.cell.spoiled:
+            # A signal that came just before the keeper began to wait is seen only with the next one.
+            self.cell.kill()
         if now >= self.deadline:
             self.stop("wall")
         if usage.threads >= settings["pids"]:

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 _TICK_MILLISECONDS = 10
 _PARK_MILLISECONDS = 10000
+_MOST_PARKED = 4
 _LONGEST_WAIT_MILLISECONDS = 60000
 _FIRST_SIGNAL, _LAST_SIGNAL = 1, 64
 _HOME = "/tmp/home"
 
 
-def main(place: str) -> None:
+def main(reading: int, writing: int) -> None:
     """Run as PID 1 of the container until the host lets go of the channel."""
     system.set_dumpable(False)
     for number in range(_FIRST_SIGNAL, _LAST_SIGNAL + 1):
@@ -37,7 +38,7 @@ def main(place: str) -> None:
         except (OSError, ValueError):
             continue
     os.chdir("/")
-    guest = Guest(open_channel(place))
+    guest = Guest(open_channel(reading, writing))
     guest.start()
     guest.serve()
 
@@ -52,8 +53,9 @@ class Guest:
         self._poll = select.poll()
         self._actions: dict[int, Callable[[], None]] = {}
         self._commands: dict[bytes, Command] = {}
-        self._parked: Cell | None = None
+        self._parked: list[Cell] = []
         self._next_check = 0.0
+        self._park_due = 0.0
 
     def start(self) -> None:
         """Take the settings, look at the workspace, park the first cell and say so."""
@@ -78,8 +80,10 @@ class Guest:
         with self._as_owner:
             os.mkdir(_HOME, 0o755)
             self._workspace = self._open_workspace()
-        self._parked = Cell(self._settings, dressed=True)
-        _await_parked(self._parked)
+        # Used first: while a command runs, nothing that has its uid may wait.
+        first = Cell(self._settings, dressed=True)
+        _await_parked(first)
+        self._parked.append(first)
 
     def _open_workspace(self) -> prepare.Workspace:
         mount = self._settings["mount"]
@@ -100,7 +104,8 @@ class Guest:
                 os._exit(0)
             if self._commands:
                 self._check_commands()
-            if self._parked is None:
+            # A short command is not slowed down by the making of the next cell.
+            if not self._parked and (not self._commands or time.monotonic() >= self._park_due):
                 self._park()
 
     def _register(self, descriptor: int, events: int, action: Callable[[], None]) -> None:
@@ -193,23 +198,31 @@ class Guest:
     def _park(self) -> None:
         _reap()
         try:
-            self._parked = Cell(self._settings)
+            self._parked.append(Cell(self._settings))
         except OSError as error:
             # As many processes as there may be: those of a command that is about to be stopped.
             if error.errno != errno.EAGAIN:
                 raise
 
+    def _take_cell(self) -> Cell | None:
+        """Give the cell that has waited longest and still does, or a new one."""
+        while self._parked:
+            cell = self._parked.pop(0)
+            if cell.usable:
+                return cell
+            cell.close()
+        self._park()
+        return self._parked.pop() if self._parked else None
+
     def _start_command(self, request: dict[str, Any]) -> None:
-        if self._parked is None:
-            self._park()
-        cell = self._parked
+        cell = self._take_cell()
         if cell is None:
             self._reply(request["n"], _refused())
             return
-        self._parked = None
         command = Command(cell, request, self._settings)
+        self._park_due = time.monotonic() + _TICK_MILLISECONDS / 1000
         if not self._commands:
-            self._next_check = time.monotonic() + _TICK_MILLISECONDS / 1000
+            self._next_check = self._park_due
         self._commands[command.nonce] = command
         command.start()
         self._register(cell.status, select.POLLIN, lambda: self._note(command))
@@ -243,10 +256,15 @@ class Guest:
         if not self._settings["subreaper"]:
             self._end_strays()
         reply = command.finish()
-        cell.close()
         if command.last:
             self._leave(command.nonce, reply)
         self._reply(command.nonce, reply)
+        cell.close_pipes()
+        if cell.reusable and len(self._parked) < _MOST_PARKED:
+            self._parked.append(cell)
+        else:
+            cell.close()
+            _reap()
 
     def _end_strays(self) -> None:
         keepers = {command.cell.pid for command in self._commands.values()}

@@ -42,6 +42,17 @@ def become_command(settings: dict[str, Any]) -> None:
     os.setresuid(settings["uid"], settings["uid"], settings["uid"])
 
 
-def become_signaller(settings: dict[str, Any]) -> None:
-    """Be able to signal every process of the owner and none of anybody else, and not be signalled by one."""
-    os.setresuid(_SIGNALLER, settings["uid"], _SIGNALLER)
+class AsSignaller:
+    """A context in which this process can signal every process of the owner and none of anybody else.
+
+    Nobody of the owner's uid can signal it: for that its real and its saved uid count.
+    """
+
+    def __init__(self, uid: int) -> None:
+        self._uid = uid
+
+    def __enter__(self) -> None:
+        os.setresuid(_SIGNALLER, self._uid, 0)
+
+    def __exit__(self, *_: object) -> None:
+        os.setresuid(0, 0, 0)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _SIGKILL = 9
 _END_SECONDS = 5.0
 _PASS_MILLISECONDS = 1
-_NOBODY = 3
 
 
 def signal_all(settings: dict[str, Any], number: int) -> bool:
@@ -25,16 +24,13 @@ def signal_all(settings: dict[str, Any], number: int) -> bool:
 
     No fork can slip through: the kernel signals them in one go.
     """
-    child = os.fork()
-    if child == 0:
+    with owner.AsSignaller(settings["uid"]):
         try:
-            owner.become_signaller(settings)
             os.kill(-1, number)
-        except ProcessLookupError:
-            os._exit(_NOBODY)
-        finally:
-            os._exit(0)
-    return os.WEXITSTATUS(os.waitpid(child, 0)[1]) != _NOBODY
+        except (ProcessLookupError, PermissionError):
+            # The second one where there are others, of whom none may be signalled.
+            return False
+    return True
 
 
 def end_all(settings: dict[str, Any]) -> None:
