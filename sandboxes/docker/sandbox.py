@@ -184,7 +184,7 @@ class DockerSandbox(ResidentSandbox):
         launched = self._launched
         place = launched.place = await anyio.to_thread.run_sync(build_place, self._id, self._spec)
         self._layer = Layer(upper_fd=place.upper_fd, lower=self._spec.workspace, strategy="overlay")
-        weakref.finalize(self, place.forget)
+        weakref.finalize(self, _forget_in_a_thread, place)
         plan = await anyio.to_thread.run_sync(make_plan, self._id, self._spec, ground, place)
         launched.image = plan.image
         await self._start(asked, ground, place, plan)
