@@ -44,7 +44,7 @@ from sandboxes.docker.launch import (
 )
 from sandboxes.docker.ownership import labels
 from sandboxes.docker.place import Place, build_place
-from sandboxes.docker.removal import remover
+from sandboxes.docker.removal import remover, settle
 from sandboxes.errors import SandboxError, SandboxUnavailable, SandboxUnresponsive
 from sandboxes.resident import HOME, Opener, ResidentSandbox, Strategy, opened
 
@@ -176,7 +176,8 @@ class DockerSandbox(ResidentSandbox):
                 raise
             asked.is_distant = True
             await self._end()
-            self._launched = Launched()
+            # What was begun is removed in the background; the copy has names of its own.
+            self._id, self._launched = secrets.token_hex(8), Launched()
             return False
         return True
 
@@ -325,10 +326,16 @@ def _clear_work(sandbox: str, engine: Engine, launched: Launched) -> None:
 def _forget_in_a_thread(place: Place) -> None:
     """Remove what may be many files from wherever the last reference went, perhaps on the event loop."""
     try:
-        threading.Thread(target=place.forget, name="remit-forget").start()
+        threading.Thread(target=_forget, args=(place,), name="remit-forget").start()
     except RuntimeError:
         # At the end of the interpreter there are no new threads, and no event loop either.
         place.forget()
+
+
+def _forget(place: Place) -> None:
+    # What only the engine can remove from it goes first.
+    settle()
+    place.forget()
 
 
 def _stopped(limit: disk.DiskLimit) -> ExecResult:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 
 import anyio
 
 from sandboxes.base import ExecRequest, SandboxSpec
 from sandboxes.docker.place import places_folder
+from sandboxes.docker.removal import settle
 from sandboxes.open import open_docker
 from sandboxes.workspace.changes import read_changes
 
@@ -41,7 +43,11 @@ async def work(tree: Path) -> None:
 
 
 def what_is_left() -> list[str]:
-    """Give what the sandbox's private directories hold now."""
+    """Give what the sandbox's private directories hold once all that goes on in the background is done."""
+    settle()
+    for thread in threading.enumerate():
+        if thread.name == "remit-forget":
+            thread.join(10)
     return [str(path) for path in Path(places_folder()).rglob("*")]
 
 

@@ -25,6 +25,7 @@ class Cell:
         self.ready = False
         self.reaped = False
         self.failure: int | None = None
+        self.spent_microseconds = 0
         self.output = -1
         self.input = -1
         self.ended = False
@@ -89,6 +90,7 @@ class Cell:
                 self.failure = value
             elif kind in (report.EXITED, report.EXITED_LAST):
                 self.cpu_microseconds, self.peak_bytes, self.left_behind = cpu, peak, left
+                self.spent_microseconds += cpu
                 self.spoiled = self.spoiled or kind == report.EXITED_LAST
             self.ended = kind in (report.EXITED, report.EXITED_LAST, report.REFUSED)
             found.append((kind, value))

@@ -125,7 +125,7 @@ class Command:
             self.stop("wall")
         if usage.threads >= settings["pids"]:
             self.stop("pids")
-        if usage.cpu_seconds >= settings["cpu_seconds"]:
+        if usage.cpu_seconds - self.cell.spent_microseconds / 1e6 >= settings["cpu_seconds"]:
             self.stop("cpu")
         # Only the owner may ask how many of a page's users there are.
         with AsOwner(settings["uid"]):
