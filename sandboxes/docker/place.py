@@ -288,8 +288,11 @@ def remove_tree(folder: str) -> None:
         os.chmod(f"{folder}/empty", 0o700)
     # Whose it is goes last, and stays where something cannot be removed: so it is known for a leftover.
     with contextlib.suppress(OSError):
-        for name in set(os.listdir(folder)) - {OWNER_FILE}:
-            shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+        for entry in list(os.scandir(folder)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name != OWNER_FILE:
+                os.unlink(entry.path)
         if set(os.listdir(folder)) <= {OWNER_FILE}:
             shutil.rmtree(folder, ignore_errors=True)
 
