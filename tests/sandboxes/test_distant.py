@@ -15,6 +15,7 @@ from sandboxes.bubblewrap.copying import Extent
 from sandboxes.docker.engine import engine
 from sandboxes.docker.holder import Holder
 from sandboxes.docker.mirror import Mirror, Torn
+from sandboxes.docker.program import holder_program
 from sandboxes.docker.relay import Relay
 from sandboxes.docker.shipment import Record, load, tar_of
 from sandboxes.errors import EngineLost, SandboxIntegrity, SandboxUnavailable
@@ -135,7 +136,7 @@ def test_other_content_than_was_announced_makes_no_state(loaded, answer):
 )
 def test_an_entry_that_no_tree_can_have_is_not_believed(entry):
     with pytest.raises(SandboxIntegrity):
-        Holder(None)._record(entry, [()])
+        Holder(None, holder_program())._record(entry, [()])
 
 
 def test_two_entries_of_one_name_make_no_state(loaded):
@@ -161,7 +162,7 @@ def test_no_entry_leads_through_a_link(loaded, tmp_path):
 
 
 def test_modes_that_reach_beyond_permissions_do_not_come_along():
-    record = Holder(None)._record([0, b"a", "file", 0o6755, 0, 0, DIGEST], [()])
+    record = Holder(None, holder_program())._record([0, b"a", "file", 0o6755, 0, 0, DIGEST], [()])
 
     assert record.mode == 0o755
 
