@@ -29,7 +29,7 @@ def no_test_blocks_the_event_loop():
 def wait_for_removals():
     """Wait for fakes that are being removed: Python 3.13 compares functions that the detector replaces."""
     for thread in threading.enumerate():
-        if thread.name in {REMOVING, "remit-forget"}:
+        if thread.name in {REMOVING, "remit-forget"} and thread.is_alive():
             thread.join(10)
 
 

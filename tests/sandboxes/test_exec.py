@@ -11,6 +11,9 @@ from sandboxes.base import ExecRequest, FileContent
 
 pytestmark = pytest.mark.anyio
 
+# When its init was started, in ticks, and its number: one of them differs between any two.
+WHICH_NAMESPACE = "cut -d' ' -f22 /proc/1/stat; readlink /proc/self/ns/pid"
+
 
 async def test_exit_code_and_output_of_a_command_are_its_own(opened, sh):
     async with opened() as sandbox:
@@ -209,8 +212,7 @@ async def test_usage_is_reported(opened, sh):
 
 
 async def test_a_namespace_serves_again_only_after_a_command_that_left_nothing(opened, sh):
-    # Field 22 of /proc/1/stat is when the namespace's init was started.
-    started = sh("cut -d' ' -f22 /proc/1/stat")
+    started = sh(WHICH_NAMESPACE)
 
     async with opened() as sandbox:
         first = await sandbox.exec(started)
@@ -251,13 +253,11 @@ async def test_a_writer_of_an_earlier_command_does_not_reach_the_output_of_a_lat
 
 
 async def test_a_namespace_that_served_beside_another_command_does_not_serve_again(opened, sh):
-    started = "cut -d' ' -f22 /proc/1/stat"
-
     async with opened() as sandbox, anyio.create_task_group() as group:
         group.start_soon(sandbox.exec, sh("until [ -e /tmp/end ]; do sleep 0.05; done"))
         await anyio.wait_all_tasks_blocked()
-        first = await sandbox.exec(sh(started))
-        second = await sandbox.exec(sh(f"{started}; touch /tmp/end"))
+        first = await sandbox.exec(sh(WHICH_NAMESPACE))
+        second = await sandbox.exec(sh(f"{WHICH_NAMESPACE}; touch /tmp/end"))
 
     assert first.output != second.output
 
