@@ -2,11 +2,13 @@
 
 A sandbox is leased once and closed with its lease; nothing of one task is ever there for another. What waits
 was opened for one spec, and only a task with that very spec gets it: with another workspace, cover or limit
-it opens one of its own. A sandbox that holds a copy of the tree as it was is not kept waiting.
+it opens one of its own. The same path is another workspace once another directory has taken its place. A
+sandbox that holds a copy of the tree as it was is not kept waiting.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -14,6 +16,7 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias
 
 import anyio
+import anyio.to_thread
 
 from sandboxes.base import Sandbox, SandboxSpec
 from sandboxes.errors import SandboxError
@@ -25,9 +28,27 @@ _CLOSE_SECONDS = 10.0
 _AFTER_SECONDS = 0.005
 
 
+class _Directory(NamedTuple):
+    """Which directory a path leads to; nothing where there is none."""
+
+    device: int
+    inode: int
+
+
 class _Waiting(NamedTuple):
     sandbox: Sandbox
     context: AbstractAsyncContextManager[Sandbox]
+    directory: _Directory
+
+    async def is_fit(self, directory: _Directory) -> bool:
+        """Whether it is over the directory that is meant now, and still answers."""
+        if self.directory != directory:
+            return False
+        try:
+            await self.sandbox.used_bytes()
+        except SandboxError:
+            return False
+        return True
 
     async def close(self) -> None:
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
@@ -99,14 +120,13 @@ class WarmPool:
         self._wanted.set()
         while self._waiting:
             found = self._waiting.popleft()
+            fit = False
             try:
-                await found.sandbox.used_bytes()
-            except SandboxError:
-                await found.close()
-            except BaseException:
-                await found.close()
-                raise
-            else:
+                fit = await found.is_fit(await _directory(spec))
+            finally:
+                if not fit:
+                    await found.close()
+            if fit:
                 return found
         return None
 
@@ -122,12 +142,14 @@ class WarmPool:
 
     async def _add(self) -> bool:
         """Open one more; False when that failed or is of no use: it is tried again after the next lease."""
+        # Looked at before: one that is replaced meanwhile is then found to be another.
+        directory = await _directory(self._spec)
         try:
             context = self._opener(self._spec)
             sandbox = await context.__aenter__()
         except SandboxError:
             return False
-        opened = _Waiting(sandbox, context)
+        opened = _Waiting(sandbox, context, directory)
         if sandbox.identity.holds_snapshot:
             await opened.close()
             self._size = 0
@@ -138,3 +160,11 @@ class WarmPool:
     async def _drain(self) -> None:
         while self._waiting:
             await self._waiting.pop().close()
+
+
+async def _directory(spec: SandboxSpec) -> _Directory:
+    try:
+        status = await anyio.to_thread.run_sync(os.stat, spec.workspace)
+    except OSError:
+        return _Directory(0, 0)
+    return _Directory(status.st_dev, status.st_ino)

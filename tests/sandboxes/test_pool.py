@@ -195,3 +195,14 @@ async def test_an_opening_that_failed_is_tried_again_after_the_next_lease(spec):
                 after = pool.waiting
 
     assert (before, after) == (1, 2)
+
+
+async def test_a_directory_that_took_the_place_of_another_is_another_workspace(pool, spec, workspace):
+    workspace.rename(workspace.with_name("old"))
+    workspace.mkdir()
+    (workspace / "a.txt").write_text("another\n")
+
+    async with pool.lease(spec) as sandbox:
+        answer = await sandbox.exec(ExecRequest(argv=("cat", "a.txt")))
+
+    assert answer.output == b"another\n"
