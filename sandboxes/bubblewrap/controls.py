@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sandboxes.base import Control, SandboxSpec
 from sandboxes.bubblewrap.argv import AREA
+from sandboxes.procfs import children, colon_table, limits_table, mount_table
 
 _NAMESPACES = {
     "user_namespace": "user",
@@ -41,7 +42,7 @@ class Sighting:
 
 def observe(guest_pid: int) -> Sighting | None:
     """Read /proc for the waiting command of a guest; None when it cannot be found."""
-    for waiting in _children(guest_pid):
+    for waiting in children(guest_pid):
         return _sighting(waiting, guest_pid)
     return None
 
@@ -72,11 +73,11 @@ def _sighting(pid: int, guest_pid: int) -> Sighting | None:
     folder = Path(f"/proc/{pid}")
     try:
         return Sighting(
-            status=_colon_table(folder / "status"),
-            limits=_limits(folder / "limits"),
+            status=colon_table(folder / "status"),
+            limits=limits_table(folder / "limits"),
             namespaces={kind: os.readlink(folder / "ns" / kind) for kind in _NAMESPACES.values()},
             host_namespaces={kind: os.readlink(f"/proc/self/ns/{kind}") for kind in _NAMESPACES.values()},
-            mounts=_mounts(folder / "mountinfo"),
+            mounts=mount_table(folder / "mountinfo"),
             environment=_environment(Path(f"/proc/{guest_pid}/environ")),
             processors=len(os.sched_getaffinity(pid)),
         )
@@ -181,55 +182,6 @@ def _control(name: str, configured: str, observed: str | None, *, holds: bool) -
 
 def _is_read_only(mount: tuple[str, str] | None) -> bool:
     return mount is not None and "ro" in mount[1].split(" ")[0].split(",")
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return [int(path.name) for path in Path("/proc").iterdir() if _is_child(path, pid)]
-
-
-def _is_child(path: Path, parent: int) -> bool:
-    if not path.name.isdigit():
-        return False
-    try:
-        text = (path / "stat").read_bytes()
-    except OSError:
-        return False
-    return int(text[text.rindex(b")") + 2 :].split()[1]) == parent
-
-
-def _colon_table(path: Path) -> dict[str, str]:
-    rows = (line.partition(":") for line in path.read_text().splitlines())
-    return {name: value.strip() for name, _, value in rows}
-
-
-def _limits(path: Path) -> dict[str, str]:
-    """Return the soft limits by name; the columns are fixed in fs/proc/base.c."""
-    return {line[:25].strip(): line[25:].split()[0] for line in path.read_text().splitlines()[1:]}
-
-
-def _mounts(path: Path) -> dict[str, tuple[str, str]]:
-    """Return type and options of the topmost mount at each place."""
-    found = {}
-    for line in path.read_bytes().decode("utf-8", "surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        fields, kind = before.split(" "), after.split(" ")
-        found[_unescape(fields[4])] = (kind[0], f"{fields[5]} {kind[2]}")
-    return found
-
-
-def _unescape(text: str) -> str:
-    for code, character in (
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\043", "#"),
-        ("\\134", "\\"),
-    ):
-        text = text.replace(code, character)
-    return text
 
 
 def _environment(path: Path) -> bytes | None:

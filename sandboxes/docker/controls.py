@@ -15,7 +15,7 @@ from typing import Any, Final
 from sandboxes.base import Control, ControlState, SandboxSpec
 from sandboxes.docker.config import CAPABILITIES, RESERVED_PIDS, Plan, create_body
 from sandboxes.docker.groups import Groups, read_groups
-from sandboxes.docker.procfs import children, colon_table, limits_table, mount_table
+from sandboxes.procfs import children, colon_table, limits_table, mount_table
 
 _NAMESPACES: Final = {
     "pid_namespace": "pid",

@@ -10,7 +10,8 @@ def children(pid: int) -> list[int]:
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
-        return []
+        # A kernel without CONFIG_PROC_CHILDREN.
+        return [int(path.name) for path in Path("/proc").iterdir() if _is_child(path, pid)]
 
 
 def colon_table(path: Path) -> dict[str, str]:
@@ -32,6 +33,16 @@ def mount_table(path: Path) -> dict[str, tuple[str, str]]:
         fields, kind = before.split(" "), after.split(" ")
         found[_unescape(fields[4])] = (kind[0], f"{fields[5]} {kind[2]}")
     return found
+
+
+def _is_child(path: Path, parent: int) -> bool:
+    if not path.name.isdigit():
+        return False
+    try:
+        text = (path / "stat").read_bytes()
+    except OSError:
+        return False
+    return int(text[text.rindex(b")") + 2 :].split()[1]) == parent
 
 
 def _unescape(text: str) -> str:
