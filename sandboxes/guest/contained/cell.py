@@ -68,10 +68,9 @@ class Cell:
     def kill(self) -> None:
         """Have the keeper kill the command and everything below it."""
         self.spoiled = True
-        try:
+        # The number is the keeper's as long as nobody has collected it.
+        if not self.reap():
             os.kill(self.pid, _SIGUSR1)
-        except ProcessLookupError:
-            return
 
     def messages(self) -> list[tuple[int, int]]:
         """Return what keeper and child have reported since the last call."""

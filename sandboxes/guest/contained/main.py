@@ -196,7 +196,7 @@ class Guest:
         self._receive()
 
     def _park(self) -> None:
-        _reap()
+        self._reap()
         try:
             self._parked.append(Cell(self._settings))
         except OSError as error:
@@ -264,7 +264,17 @@ class Guest:
             self._parked.append(cell)
         else:
             cell.close()
-            _reap()
+            self._reap()
+
+    def _reap(self) -> None:
+        """Collect keepers that have ended, and tell the cells of those that still had a command."""
+        keepers = {command.cell.pid: command.cell for command in self._commands.values()}
+        try:
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                if pid in keepers:
+                    keepers[pid].reaped = True
+        except ChildProcessError:
+            return
 
     def _end_strays(self) -> None:
         keepers = {command.cell.pid for command in self._commands.values()}
@@ -310,15 +320,6 @@ def _knows_subreapers() -> bool:
             os._exit(1)
         os._exit(0)
     return os.waitpid(child, 0)[1] == 0
-
-
-def _reap() -> None:
-    """Collect keepers that have ended."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0] != 0:
-            continue
-    except ChildProcessError:
-        return
 
 
 def _refused() -> dict[str, Any]:
