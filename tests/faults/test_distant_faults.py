@@ -74,11 +74,11 @@ async def test_a_copy_is_what_the_receipt_says(distant_docker, tree):
     assert controls["engine_configuration"] == "observed"
 
 
+# A forwarder knows no certificates.
+@pytest.mark.parametrize("distant_docker", ["tcp"], indirect=True)
 async def test_an_engine_that_looks_near_and_finds_no_directory_of_ours_gets_a_copy(
     distant_docker, tree, tmp_path, monkeypatch
 ):
-    if distant_docker.certificates.exists():
-        pytest.skip("a forwarder knows no certificates")
     with forwarded(distant_docker.address, tmp_path / "engine.sock") as address:
         monkeypatch.setenv("DOCKER_HOST", address)
         assert (await engine().facts()).near
@@ -179,9 +179,8 @@ async def test_the_current_context_leads_to_the_engine(distant_docker, tree, tmp
     assert (sandbox.identity.strategy, result.output) == ("copy", b"alpha\n")
 
 
+@pytest.mark.parametrize("distant_docker", ["tls"], indirect=True)
 async def test_a_server_of_another_authority_is_not_spoken_to(distant_docker, tree, tmp_path, monkeypatch):
-    if not distant_docker.certificates.exists():
-        pytest.skip("there are no certificates")
     from tests.engine import make_certificates
 
     await anyio.to_thread.run_sync(make_certificates, tmp_path / "others")
