@@ -21,7 +21,7 @@ from executor.audit.resume import Recovered
 from executor.audit.signer import Signer
 from executor.book import Book
 from executor.errors import RunNotResumable
-from executor.plan import plan_sandbox, shell_inside
+from executor.plan import plan_sandbox
 from executor.store import RunDirectory, RunStore
 from executor.tally import AnswersFold, LedgerFold, Tally
 from sandboxes.base import SandboxSpec
@@ -36,7 +36,6 @@ class Opened:
     directory: RunDirectory
     signer: Signer
     spec: SandboxSpec
-    shell: str
     book: Book
     ledger: Ledger
     answers: Answers
@@ -95,7 +94,6 @@ class Opening:
             directory=directory,
             signer=signer,
             spec=spec,
-            shell=shell_inside(spec),
             book=Book(journal, Tally()),
             ledger=Ledger.open(self.remit.budget, started_seconds=0.0),
             answers=held.enter_context(Answers(directory.outcomes_path)),
@@ -134,7 +132,6 @@ class Opening:
             directory=directory,
             signer=signer,
             spec=spec,
-            shell=shell_inside(spec),
             book=Book(journal, state.tally),
             ledger=state.ledger,
             answers=answers,

@@ -72,5 +72,4 @@ class Performer:
             max_output_bytes=self._rules.command_output,
             output_left_bytes=left.output_bytes,
             written_left_bytes=left.written_bytes,
-            shell=self._workshop.shell,
         )

@@ -56,14 +56,6 @@ def plan_sandbox(remit: Remit, *, base: Path, state: Path) -> SandboxSpec:
     )
 
 
-def shell_inside(spec: SandboxSpec) -> str:
-    """Give the shell that commands are written for: bash where there is sure to be one."""
-    # The embedded sandbox has the host's programs; what an image has is not known, but a shell it must have.
-    if spec.kind != "bubblewrap":
-        return "/bin/sh"
-    return "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
-
-
 def _workspace(remit: Remit, *, base: Path, state: Path) -> Path:
     given = Path(os.path.expanduser(remit.scope.workspace))
     workspace = (base / given).resolve()

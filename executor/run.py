@@ -230,7 +230,6 @@ async def _workshop(opened: Opened, factory: SandboxFactory, *, keep_failed: boo
     workshop = (CallWorkshop if opened.spec.lifetime == "call" else Workshop)(
         opened.spec,
         factory,
-        shell=opened.shell,
         spool=opened.directory.path / "restarts",
         opened=_noting(opened.book),
     )

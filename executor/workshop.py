@@ -47,12 +47,10 @@ class Workshop:
         spec: SandboxSpec,
         factory: SandboxFactory,
         *,
-        shell: str,
         spool: Path,
         opened: Callable[[Sandbox], None],
     ) -> None:
         self.spec = spec
-        self.shell = shell
         self.restarts = 0
         self.factory = factory
         self._spool = spool

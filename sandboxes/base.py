@@ -86,6 +86,7 @@ class SandboxIdentity:
     """What the sandbox was made of, for the receipt.
 
     Attributes:
+        shell: Absolute path inside of the shell that commands are written for: bash where there is one.
         holds_snapshot: The user's tree was copied when the sandbox was opened; what is written to it later
             does not show inside.
     """
@@ -96,6 +97,7 @@ class SandboxIdentity:
     guest_digest: str
     strategy: WorkspaceStrategy
     details: Mapping[str, str] = field(default_factory=dict)
+    shell: str = "/bin/sh"
     holds_snapshot: bool = False
 
 

@@ -29,13 +29,14 @@ _PROBLEMS = frozenset(get_args(FileProblemKind))
 _ENTRY_KINDS = frozenset({"file", "directory", "symlink", "other"})
 _NUMBER, _TEXT, _BYTES, _TRUTH, _LIST = (int,), (str,), (bytes,), (bool,), (list,)
 _MAYBE_NUMBER, _MAYBE_TEXT = (int, type(None)), (str, type(None))
+_SHELLS = frozenset({"/bin/bash", "/bin/sh"})
 _CANNOT_EXECUTE = 126
 _LARGEST_EXIT_CODE = 255
 _LARGEST_SIGNAL = 64
 _DIGEST_CHARACTERS = 64
 
 _SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
-    "ready": {"strategy": _TEXT, "init": _NUMBER},
+    "ready": {"strategy": _TEXT, "init": _NUMBER, "shell": _TEXT},
     "pong": {},
     "used": {"bytes": _NUMBER},
     "problem": {"problem": _TEXT, "detail": _TEXT, "target": _MAYBE_TEXT},
@@ -75,6 +76,17 @@ def check_reply(reply: Fields, *kinds: str) -> str:
         if type(value) not in types or (type(value) is int and value < 0):
             raise SandboxIntegrity(f"guest answered {kind} with {name} of a wrong type or below zero")
     return kind
+
+
+def shell(reply: Fields) -> str:
+    """Return the shell that a guest names when it is ready.
+
+    Raises:
+        SandboxIntegrity: It names another than those that are looked for.
+    """
+    if reply["shell"] not in _SHELLS:
+        raise SandboxIntegrity(f"guest named the shell {reply['shell']!r}")
+    return cast("str", reply["shell"])
 
 
 def is_sendable(text: str) -> bool:

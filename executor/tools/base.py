@@ -24,7 +24,6 @@ class Bench:
         max_output_bytes: How much of a command's output is kept.
         output_left_bytes: How much output the model can still be given.
         written_left_bytes: How much more may be written than was declared.
-        shell: Absolute path of the shell inside the sandbox.
     """
 
     sandbox: Sandbox
@@ -33,7 +32,6 @@ class Bench:
     max_output_bytes: int
     output_left_bytes: int
     written_left_bytes: int
-    shell: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

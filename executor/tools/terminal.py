@@ -37,7 +37,7 @@ class RunCommand:
         if refusal is not None:
             return refusal
         request = ExecRequest(
-            argv=(bench.shell, "-c", self.command),
+            argv=(bench.sandbox.identity.shell, "-c", self.command),
             cwd=workdir,
             timeout_seconds=min(self.timeout_seconds, bench.timeout_seconds),
             max_output_bytes=bench.max_output_bytes,

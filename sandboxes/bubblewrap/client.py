@@ -88,20 +88,21 @@ class BubblewrapSandbox(ResidentSandbox):
             raise SandboxIntegrity("the first answer does not come from the guest")
         seen = observe(started.guest_pid)
         self._controls = controls(self._spec, seen, host_uid=spawned.uid, key_ring=spawned.key_ring)
-        self._identity = self._describe(started.strategy, spawned)
+        self._identity = self._describe(started, spawned)
         missing = [item for item in self._controls if item.required and item.state == "missing"]
         if missing:
             said = "; ".join(f"{item.name} is {item.observed}" for item in missing)
             raise SandboxUnavailable(f"a required control does not hold in the sandbox: {said}")
 
-    def _describe(self, strategy: str, spawned: Spawned) -> SandboxIdentity:
+    def _describe(self, started: Started, spawned: Spawned) -> SandboxIdentity:
         return SandboxIdentity(
             id=secrets.token_hex(8),
             backend="bubblewrap",
             backend_version=find_binary().version_text,
             guest_digest=guest_image().digest,
-            strategy=cast("WorkspaceStrategy", strategy),
-            holds_snapshot=strategy == "copy" or spawned.lower == "copied",
+            strategy=cast("WorkspaceStrategy", started.strategy),
+            shell=started.shell,
+            holds_snapshot=started.strategy == "copy" or spawned.lower == "copied",
             details={
                 "kernel": platform.release(),
                 "machine": platform.machine(),

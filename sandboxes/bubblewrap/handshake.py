@@ -41,11 +41,13 @@ class Started:
         guest_pid: Who sent the answer, as the kernel says.
         upper: An open descriptor that the caller owns from here on.
         strategy: How the changes are kept.
+        shell: The shell that commands are written for.
     """
 
     guest_pid: int
     upper: int
     strategy: str
+    shell: str
 
 
 async def shake_hands(
@@ -132,7 +134,12 @@ def _judge(reply: dict[str, Any], nonce: bytes, exchange: _Exchange) -> Started:
         raise SandboxIntegrity("the guest did not hand over one directory")
     if exchange.sender is None:
         raise SandboxIntegrity("the kernel does not say who sent the first answer")
-    return Started(guest_pid=exchange.sender, upper=exchange.descriptors[0], strategy=reply["strategy"])
+    return Started(
+        guest_pid=exchange.sender,
+        upper=exchange.descriptors[0],
+        strategy=reply["strategy"],
+        shell=wire.shell(reply),
+    )
 
 
 def _settings(spec: SandboxSpec, strategy: str, opener: Opener) -> dict[str, Any]:

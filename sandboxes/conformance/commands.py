@@ -59,6 +59,15 @@ async def check_programs_that_cannot_run_are_results(open_sandbox: OpenSandbox, 
         expect((result.exit_code, result.output), (0, b"ran\n"), "an executable of the workspace")
 
 
+async def check_the_shell_is_bash_where_there_is_one(open_sandbox: OpenSandbox, workspace: Path) -> None:
+    """The shell that the sandbox names is there, and is bash if the sandbox has it."""
+    async with open_sandbox(spec(workspace)) as sandbox:
+        named = sandbox.identity.shell
+        result = await sandbox.exec(ExecRequest(argv=(named, "-c", "test -x /bin/bash && echo bash")))
+        bash = result.output == b"bash\n"
+        expect((result.limit, named), (None, "/bin/bash" if bash else "/bin/sh"), "the shell")
+
+
 async def check_stdin_is_given_byte_for_byte(open_sandbox: OpenSandbox, workspace: Path) -> None:
     """Binary input of a megabyte comes out of `cat` unchanged, and no input is an empty one."""
     data = bytes(range(256)) * 4096
@@ -300,6 +309,7 @@ COMMAND_CHECKS = checks(
     check_exit_codes_are_results,
     check_signals_are_results,
     check_programs_that_cannot_run_are_results,
+    check_the_shell_is_bash_where_there_is_one,
     check_stdin_is_given_byte_for_byte,
     check_arguments_are_given_byte_for_byte,
     check_output_is_merged_in_order,

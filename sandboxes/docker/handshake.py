@@ -71,8 +71,8 @@ async def accept(
     return connection, int(_CREDENTIALS.unpack(raw)[0])
 
 
-async def greet(connection: socket.socket, settings: dict[str, Any], *, program: GuestProgram) -> None:
-    """Give the guest its program and its settings and wait until it is ready.
+async def greet(connection: socket.socket, settings: dict[str, Any], *, program: GuestProgram) -> str:
+    """Give the guest its program and its settings, wait until it is ready, and return the shell that it has.
 
     Raises:
         SandboxStartFailed: It ended, or says that it cannot do its work.
@@ -95,6 +95,7 @@ async def greet(connection: socket.socket, settings: dict[str, Any], *, program:
     wire.check_reply(reply, "ready")
     if not secrets.compare_digest(reply["n"], nonce) or reply["strategy"] != settings["strategy"]:
         raise SandboxIntegrity("the guest's first answer is none to the settings it was given")
+    return wire.shell(reply)
 
 
 def guest_settings(

@@ -51,6 +51,7 @@ class Launched:
     relay: Relay | None = None
     connection: socket.socket | None = None
     image: str | None = None
+    shell: str = "/bin/sh"
 
 
 async def find_ground(engine: Engine, spec: SandboxSpec) -> Ground:
@@ -141,7 +142,7 @@ async def welcome(launched: Launched, spec: SandboxSpec, plan: Plan, *, opener: 
         raise SandboxError("the container has no connection")
     settings = guest_settings(spec, uid=plan.uid, gid=plan.gid, strategy=_strategy(plan), opener=opener)
     try:
-        await greet(connection, settings, program=guest_program())
+        launched.shell = await greet(connection, settings, program=guest_program())
     except SandboxIntegrity:
         raise
     except SandboxError as error:
@@ -157,7 +158,9 @@ async def welcome(launched: Launched, spec: SandboxSpec, plan: Plan, *, opener: 
     return found
 
 
-def describe(sandbox: str, spec: SandboxSpec, ground: Ground, place: Place, plan: Plan) -> SandboxIdentity:
+def describe(
+    sandbox: str, spec: SandboxSpec, ground: Ground, place: Place, plan: Plan, *, shell: str
+) -> SandboxIdentity:
     """Return what a sandbox is made of."""
     return SandboxIdentity(
         id=sandbox,
@@ -165,6 +168,7 @@ def describe(sandbox: str, spec: SandboxSpec, ground: Ground, place: Place, plan
         backend_version=ground.facts.version,
         guest_digest=guest_program().digest,
         strategy=_strategy(plan),
+        shell=shell,
         holds_snapshot=plan.copied is not None or place.lower == "copied",
         details={
             "kernel": ground.facts.kernel,

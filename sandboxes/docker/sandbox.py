@@ -210,7 +210,7 @@ class DockerSandbox(ResidentSandbox):
         launched = self._launched
         connection = await start(asked, plan, launched)
         self._controls = await welcome(launched, self._spec, plan, opener=self._opener)
-        self._identity = describe(self._id, self._spec, ground, place, plan)
+        self._identity = describe(self._id, self._spec, ground, place, plan, shell=launched.shell)
         self._environment = {
             "PATH": ground.image.path,
             "HOME": HOME,

@@ -39,7 +39,7 @@ def main(_reading: int, _writing: int) -> None:
         os._exit(0)
     settings = hello["settings"]
     holder = Holder(settings["mount"])
-    _send({"n": hello["n"], "k": "ready", "strategy": "copy", "init": os.getpid()})
+    _send({"n": hello["n"], "k": "ready", "strategy": "copy", "init": os.getpid(), "shell": "/bin/sh"})
     while True:
         request = _receive(reader, settings["lifetime_seconds"])
         if request is None:

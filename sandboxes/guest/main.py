@@ -75,7 +75,13 @@ class Guest:
         gc.freeze()
         parked = self._park()
         _await_ready(parked)
-        ready = {"n": hello["n"], "k": "ready", "strategy": self.workspace.strategy, "init": parked.pid}
+        ready = {
+            "n": hello["n"],
+            "k": "ready",
+            "strategy": self.workspace.strategy,
+            "init": parked.pid,
+            "shell": system.shell(),
+        }
         ancillary = [(_socket.SOL_SOCKET, init.SCM_RIGHTS, self.workspace.upper.to_bytes(4, sys.byteorder))]
         self._channel.sendmsg([frames.encode_frame(ready)], ancillary)
         self._channel.setblocking(False)

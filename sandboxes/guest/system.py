@@ -207,3 +207,8 @@ def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) ->
 def rename_without_replacing(directory: int, old: bytes, new: bytes) -> None:
     """Rename within a directory; fails with EEXIST when the new name is taken."""
     _check(_syscall(_NR_RENAMEAT2, directory, old, directory, new, _RENAME_NOREPLACE), "renameat2")
+
+
+def shell() -> str:
+    """Return the shell that commands are written for: bash where there is one."""
+    return "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"

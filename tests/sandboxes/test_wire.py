@@ -94,3 +94,9 @@ def test_a_listing_longer_than_asked_for_is_an_integrity_error():
         wire.listing(
             {"n": b"", "k": "listing", "entries": entries, "truncated": True}, path=".", max_entries=2
         )
+
+
+def test_a_shell_that_nobody_looked_for_is_not_believed():
+    assert wire.shell({"shell": "/bin/bash"}) == "/bin/bash"
+    with pytest.raises(SandboxIntegrity):
+        wire.shell({"shell": "/workspace/sh"})

@@ -67,7 +67,13 @@ class Guest:
             detail = "%s: %s" % (error.filename, error.strerror)
             self._channel.send_all(frames.encode_frame({"n": hello["n"], "k": "failed", "detail": detail}))
             raise
-        ready = {"n": hello["n"], "k": "ready", "strategy": self._settings["strategy"], "init": os.getpid()}
+        ready = {
+            "n": hello["n"],
+            "k": "ready",
+            "strategy": self._settings["strategy"],
+            "init": os.getpid(),
+            "shell": system.shell(),
+        }
         self._channel.send_all(frames.encode_frame(ready))
         self._channel.set_blocking(False)
         self._register(self._channel.reading, select.POLLIN, self._receive)

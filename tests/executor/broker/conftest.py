@@ -80,7 +80,7 @@ def make_broker():
         async def discard(given):
             sandbox.discarded = True
 
-        workshop = SimpleNamespace(sandbox=live, discard=discard, layer=None, shell="/bin/sh")
+        workshop = SimpleNamespace(sandbox=live, discard=discard, layer=None)
         journal = MemoryJournal()
         broker = Broker(
             remit=contract,
