@@ -29,9 +29,14 @@ MODULES = (
     "output",
     "watch",
     "files",
-    "init",
+    "report",
+    "orders",
+    "channel",
     "cell",
+    "init",
+    "namespace",
     "command",
+    "loop",
     "main",
 )
 

@@ -1,10 +1,7 @@
-"""Namespaces for commands: made ahead of them, used by one at a time, ended with whatever went wrong.
+"""What runs one command after another, as the guest sees it: orders in, reports out, new pipes for each.
 
-A cell is an init (see ``init``) in a nested PID namespace, not dumpable, which has given up everything a
-command may not have. Running a command then costs one message and one spawn. When it ends, init kills and
-collects whatever it left behind and only then reports; a cell whose command left something behind, met a
-limit or was killed is not used again. Nor is one that served while another command ran: a descriptor of the
-cell's /proc, handed to that other one, would show it what comes next.
+How it comes into being, is killed and collected is the subclass's: a namespace of its own below bubblewrap,
+a keeper in a container.
 """
 
 from __future__ import annotations
@@ -12,22 +9,22 @@ from __future__ import annotations
 import _socket
 import os
 
-from sandboxes.guest import frames, init, system
+from sandboxes.guest import orders, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# With an IPC namespace of its own too: the settings of the sandbox's one could be written by every command.
-_NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
-# init's own work counts towards its limit of CPU time, as every process's does.
-_MOST_COMMANDS = 1000
-
 
 class Cell:
-    """The guest's end of a cell."""
+    """The guest's end of it.
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    A subclass makes the process at the other end, and closes what that process has with ``_hand_over``.
+    """
+
+    pid: int
+
+    def __init__(self) -> None:
         self.ready = False
         self.reaped = False
         self.failure: int | None = None
@@ -35,19 +32,18 @@ class Cell:
         self.spent_microseconds = 0
         self.output = -1
         self.input = -1
+        self.ended = False
         self._forget()
-        self._orders, orders = _socket.socketpair()
-        self.status, status = os.pipe()
-        self.pid = system.clone(_NAMESPACES)
-        if self.pid == 0:
-            init.serve(settings, orders.fileno(), status)
-        self.pidfd = system.pidfd_open(self.pid)
-        orders.close()
-        os.close(status)
-        os.set_blocking(self.status, False)
+        self._orders, self.orders_end = _socket.socketpair()
+        self.status, self.status_end = os.pipe()
 
     def start(self, words: dict[str, Any], has_input: bool) -> None:
-        """Send init the next command, with pipes of its own: a writer of an earlier one reaches nobody."""
+        """Send the next command, with pipes of its own: a writer of an earlier one reaches nobody.
+
+        Raises:
+            BrokenPipeError: The other end is gone.
+            ConnectionResetError: The same.
+        """
         self._forget()
         self.commands += 1
         self.output, output = os.pipe()
@@ -57,65 +53,56 @@ class Cell:
             source, self.input = os.pipe()
             os.set_blocking(self.input, False)
             given.append(source)
-        raw = b"".join(map(init.DESCRIPTOR.pack, given))
-        frame = frames.encode_frame(words)
         try:
-            sent = self._orders.sendmsg([frame], [(_socket.SOL_SOCKET, init.SCM_RIGHTS, raw)])
-            if sent < len(frame):
-                self._orders.sendall(frame[sent:])
+            orders.send(self._orders, words, given)
         finally:
             for descriptor in given:
                 os.close(descriptor)
 
     def kill(self) -> None:
-        """Kill everything in the cell; its end shows on ``pidfd``."""
-        self.spoil()
-        system.pidfd_kill(self.pidfd)
+        """Kill the command and everything that it has started."""
+        raise NotImplementedError
+
+    def reap(self) -> bool:
+        """Collect the process at the other end once it has ended; False while it lives."""
+        raise NotImplementedError
 
     def spoil(self) -> None:
-        """Let the cell end with its command."""
+        """Let no other command follow this one."""
         self.spoiled = True
 
     def messages(self) -> list[tuple[int, int]]:
-        """Return what init has reported since the last call."""
+        """Return what was reported since the last call, up to the end of a command."""
         found: list[tuple[int, int]] = []
-        while True:
+        while not self.ended:
             try:
-                raw = os.read(self.status, init.STATUS.size)
+                raw = os.read(self.status, report.STATUS.size)
             except BlockingIOError:
                 return found
-            if len(raw) < init.STATUS.size:
+            if len(raw) < report.STATUS.size:
                 return found
-            kind, value, cpu, peak, left = init.STATUS.unpack(raw)
-            if kind == init.READY:
+            kind, value, cpu, peak, left = report.STATUS.unpack(raw)
+            if kind == report.READY:
                 self.ready = True
-            elif kind == init.FAILED:
+            elif kind == report.FAILED:
                 self.failure = value
-            elif kind == init.EXITED:
+            elif kind in (report.EXITED, report.EXITED_LAST):
                 self.cpu_microseconds, self.peak_bytes, self.left_behind = cpu, peak, left
                 self.spent_microseconds += cpu
-                self.ended = True
+                self.spoiled = self.spoiled or kind == report.EXITED_LAST
+            self.ended = kind in (report.EXITED, report.EXITED_LAST, report.REFUSED)
             found.append((kind, value))
-            if self.ended:
-                return found
+        return found
+
+    @property
+    def usable(self) -> bool:
+        """Whether it waits for a command, as far as it has said by now."""
+        return not any(kind != report.READY for kind, _ in self.messages())
 
     @property
     def reusable(self) -> bool:
         """Whether nothing of the command that ended can be left, and nothing out of the ordinary happened."""
-        clean = self.ended and not (self.spoiled or self.left_behind or self.failure or self.reaped)
-        return clean and self.commands < _MOST_COMMANDS
-
-    def reap(self) -> bool:
-        """Collect init once it has ended; False while it lives."""
-        if not self.reaped:
-            pid, _, used = os.wait4(self.pid, os.WNOHANG)
-            if pid == 0:
-                return False
-            self.reaped = True
-            if not self.cpu_microseconds:
-                self.cpu_microseconds = int((used.ru_utime + used.ru_stime) * 1e6)
-                self.peak_bytes = used.ru_maxrss * 1024
-        return True
+        return self.ended and not (self.spoiled or self.left_behind or self.failure or self.reaped)
 
     def close_pipes(self) -> None:
         """Let go of the pipes of a command that has ended."""
@@ -131,11 +118,16 @@ class Cell:
             self.input = -1
 
     def close(self) -> None:
-        """Close every descriptor of a cell that has ended."""
+        """Close every descriptor."""
         self.close_pipes()
         self._orders.close()
         os.close(self.status)
-        os.close(self.pidfd)
+
+    def _hand_over(self) -> None:
+        """Close here what only the process at the other end needs."""
+        self.orders_end.close()
+        os.close(self.status_end)
+        os.set_blocking(self.status, False)
 
     def _forget(self) -> None:
         """Know nothing of an earlier command."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from sandboxes.guest import init, prepare, system, watch
+from sandboxes.guest import report, system, watch
 from sandboxes.guest.output import Output
 
 TYPE_CHECKING = False
@@ -14,16 +14,21 @@ if TYPE_CHECKING:
 
     from sandboxes.guest.cell import Cell
 
-_SIGXCPU, _SIGXFSZ = 24, 25
+_SIGKILL, _SIGXCPU, _SIGXFSZ = 9, 24, 25
 _PIPE_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
-_PLACES = (prepare.STORE, "/tmp", "/dev/shm")
+_NOT_STARTED = 125 << 8
 
 
 class Command:
-    """What the guest knows of a command from its start to its reply."""
+    """What the guest knows of a command from its start to its reply.
 
-    def __init__(self, cell: Cell, request: dict[str, Any], settings: dict[str, Any], mount: str) -> None:
+    ``mount`` is where the workspace is, ``store`` the file system that holds its changes.
+    """
+
+    def __init__(
+        self, cell: Cell, request: dict[str, Any], settings: dict[str, Any], mount: str, store: str
+    ) -> None:
         self.cell = cell
         self.nonce: bytes = request["n"]
         self.last: bool = request["o"] == "exec_last"
@@ -32,18 +37,20 @@ class Command:
         self._settings = settings
         self._request = request
         self._mount = mount
+        self._store = store
         self._output = Output(request["max_output_bytes"])
         self._input = memoryview(request["stdin"])
         self._started = time.monotonic()
         self._status: int | None = None
         self._failure: tuple[int, int] | None = None
         self._peak_bytes = 0
-        self._free_before = [watch.free_blocks_and_inodes(place) for place in _PLACES]
+        self._places = (store, "/tmp", "/dev/shm")
+        self._free_before = [watch.free_blocks_and_inodes(place) for place in self._places]
         self._was_full: str | None = None
-        self._used_before = watch.used_bytes(prepare.STORE)
+        self._used_before = watch.used_bytes(store)
 
     def start(self) -> None:
-        """Let the cell's child become the command."""
+        """Let the cell become the command."""
         directory = self._request["directory"]
         words = {
             "argv": self._request["argv"],
@@ -53,13 +60,18 @@ class Command:
         try:
             self.cell.start(words, has_input=bool(self._input))
         except (BrokenPipeError, ConnectionResetError):
-            # The end of a cell that has just been killed shows on its pidfd.
+            # The end of a cell that has just been killed shows by itself.
             pass
 
     @property
     def has_input(self) -> bool:
         """Whether the command has input that was not written yet."""
         return self.cell.input >= 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the command and all that it started are known to have ended."""
+        return self._status is not None
 
     def feed(self) -> None:
         """Write as much input as the command takes now."""
@@ -89,18 +101,21 @@ class Command:
         return True
 
     def note(self) -> bool:
-        """Take in what init and child reported; True once the command has ended and left nothing behind."""
+        """Take in what the cell reported; True once the command has ended and left nothing behind."""
         for kind, value in self.cell.messages():
-            if kind == init.EXITED:
+            if kind in (report.EXITED, report.EXITED_LAST):
                 self._status = value
-            elif kind in (init.NO_DIRECTORY, init.NO_EXEC, init.FAILED):
+            elif kind == report.REFUSED:
+                self._status, self.limit = _NOT_STARTED, "pids"
+            elif kind in (report.NO_DIRECTORY, report.NO_EXEC, report.FAILED):
                 self._failure = (kind, value)
-        return self._status is not None
+        return self.has_ended
 
     def stop(self, limit: str) -> None:
         """End the command for a limit, unless it has already ended by itself."""
-        self.note()
-        if self._status is None and self.limit is None:
+        if self.note():
+            return
+        if self.limit is None:
             self.limit = limit
         self.cell.kill()
 
@@ -113,11 +128,19 @@ class Command:
             self.stop("pids")
         if usage.cpu_seconds - self.cell.spent_microseconds / 1e6 >= settings["cpu_seconds"]:
             self.stop("cpu")
-        used = watch.held_bytes(usage, settings["memory_bytes"])
+        used = self.held_bytes(usage)
         if used > settings["memory_bytes"]:
             self.stop("memory")
         self._peak_bytes = max(self._peak_bytes, used)
         self._was_full = self._full_place(only_new=True) or self._was_full
+
+    def held_bytes(self, usage: watch.Usage) -> int:
+        """Return the memory that the command holds now."""
+        return watch.held_bytes(usage, self._settings["memory_bytes"])
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether something of it was killed for the memory that it held."""
+        return False
 
     def finish(self) -> dict[str, Any]:
         """Return the reply, once the command has ended or its cell is gone."""
@@ -137,7 +160,7 @@ class Command:
             "wall_us": int((time.monotonic() - self._started) * 1e6),
             "cpu_us": self.cell.cpu_microseconds,
             "peak_bytes": max(self._peak_bytes, self.cell.peak_bytes),
-            "written_bytes": max(0, watch.used_bytes(prepare.STORE) - self._used_before),
+            "written_bytes": max(0, watch.used_bytes(self._store) - self._used_before),
         }
 
     def _drain(self) -> None:
@@ -152,15 +175,15 @@ class Command:
         if self._failure is not None:
             return self._explain_failure(*self._failure), None
         if self._status is None:
-            return None, 9
+            return None, _SIGKILL
         if os.WIFSIGNALED(self._status):
             return None, os.WTERMSIG(self._status)
         return os.WEXITSTATUS(self._status), None
 
     def _explain_failure(self, kind: int, number: int) -> int:
-        what = self._request["argv"][0] if kind == init.NO_EXEC else self._request["directory"]
+        what = self._request["argv"][0] if kind == report.NO_EXEC else self._request["directory"]
         self._output.add(("%s: %s\n" % (what, os.strerror(number))).encode("utf-8", "surrogateescape"))
-        return 127 if kind == init.NO_EXEC and number in (2, 20) else 126
+        return 127 if kind == report.NO_EXEC and number in (2, 20) else 126
 
     def _limit_reached(self, exit_code: int | None, signal: int | None) -> str | None:
         if self.limit is not None:
@@ -170,13 +193,15 @@ class Command:
         if signal == _SIGXFSZ or exit_code == 128 + _SIGXFSZ:
             return "size"
         failed = exit_code != 0
+        if failed and self.ran_out_of_memory():
+            return "memory"
         if failed and self.cell.left_behind + 1 >= self._settings["pids"]:
             # It ended before anybody looked, but what it left behind filled the limit.
             return "pids"
         return self._full_place(only_new=not failed) or (self._was_full if failed else None)
 
     def _full_place(self, only_new: bool) -> str | None:
-        for place, (blocks_before, inodes_before) in zip(_PLACES, self._free_before):  # noqa: B905 (3.10)
+        for place, (blocks_before, inodes_before) in zip(self._places, self._free_before):  # noqa: B905 (3.10)
             blocks, inodes = watch.free_blocks_and_inodes(place)
             if blocks == 0 and (blocks_before > 0 or not only_new):
                 return "disk"

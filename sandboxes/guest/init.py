@@ -10,89 +10,50 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-import struct
 
-from sandboxes.guest import frames, prepare, system
+from sandboxes.guest import orders, prepare, report, system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-READY, FAILED, NO_DIRECTORY, NO_EXEC, EXITED = 1, 2, 3, 4, 5
-STATUS = struct.Struct("=BiQQI")
-
 UID = 1000
 _DATA_SLACK_BYTES = 256 * 1024 * 1024
-SCM_RIGHTS = 1
-_FIRST_READ_BYTES = 64 * 1024
-DESCRIPTOR = struct.Struct("=i")
 
 
-class _Order:
-    """A command with the descriptors that it gets."""
-
-    def __init__(self, words: dict[str, Any], descriptors: list[int]) -> None:
-        self.words = words
-        self.output = descriptors[0]
-        self.source = descriptors[1] if len(descriptors) > 1 else None
-
-    def close(self) -> None:
-        os.close(self.output)
-        if self.source is not None:
-            os.close(self.source)
-
-
-def serve(settings: dict[str, Any], orders: int, status: int) -> NoReturn:
+def serve(settings: dict[str, Any], orders_end: int, status: int) -> NoReturn:
     """Become PID 1 of the cell; never returns."""
     try:
-        _close_all_but((orders, status))
-        _fill_standard_descriptors()
+        system.close_all_but((orders_end, status))
+        system.fill_standard_descriptors()
         _enter()
         _confine(settings)
-        _report(status, READY, os.getpid())
-        channel = _socket.socket(fileno=orders)
+        report.write(status, report.READY, os.getpid())
+        channel = _socket.socket(fileno=orders_end)
         while True:
-            _carry_out(_receive(channel), status)
+            # The guest's end of the channel is the end of the cell.
+            order = orders.receive(channel)
+            if order is None:
+                os._exit(0)
+            _carry_out(order, status)
     except OSError as error:
-        _report(status, FAILED, error.errno or errno.EIO)
+        report.write(status, report.FAILED, error.errno or errno.EIO)
     finally:
         os._exit(0)
-
-
-def _close_all_but(kept: tuple[int, ...]) -> None:
-    low = 0
-    for descriptor in sorted(kept):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, 1 << 16)
-
-
-def _fill_standard_descriptors() -> None:
-    """Keep 0, 1 and 2 taken, so that no descriptor which is to become one of them has such a number."""
-    for _ in range(3):
-        os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
 
 def _enter() -> None:
     """Map the one uid, and give the cell its own view of processes and none of the guest's area."""
     # A process that is not dumpable may not write its own maps.
     system.set_dumpable(True)
-    _put("/proc/self/setgroups", b"deny")
-    _put("/proc/self/uid_map", b"%d %d 1" % (UID, UID))
-    _put("/proc/self/gid_map", b"%d %d 1" % (UID, UID))
+    system.write_file("/proc/self/setgroups", b"deny")
+    system.write_file("/proc/self/uid_map", b"%d %d 1" % (UID, UID))
+    system.write_file("/proc/self/gid_map", b"%d %d 1" % (UID, UID))
     system.set_dumpable(False)
     flags = system.MS_NOSUID | system.MS_NODEV | system.MS_NOEXEC
     system.mount("proc", "/proc", "proc", flags)
     system.mount("tmpfs", prepare.AREA, "tmpfs", flags | system.MS_RDONLY, "size=4096,nr_inodes=1,mode=555")
-    _put("/proc/sys/user/max_user_namespaces", b"0")
-
-
-def _put(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
+    system.write_file("/proc/sys/user/max_user_namespaces", b"0")
 
 
 def _confine(settings: dict[str, Any]) -> None:
@@ -116,33 +77,11 @@ def _confine(settings: dict[str, Any]) -> None:
     system.install_seccomp_filter(settings["seccomp"])
 
 
-def _receive(channel: _socket.socket) -> _Order:
-    """Wait for the next command; the guest's end of the channel is the end of the cell."""
-    space = _socket.CMSG_SPACE(2 * DESCRIPTOR.size)
-    data, ancillary, _, _ = channel.recvmsg(_FIRST_READ_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
-    if not data:
-        os._exit(0)
-    descriptors = [
-        number
-        for level, kind, raw in ancillary
-        if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS
-        for (number,) in DESCRIPTOR.iter_unpack(raw)
-    ]
-    length = frames.frame_length(data[: frames.PREFIX_BYTES])
-    payload = bytearray(data[frames.PREFIX_BYTES :])
-    while len(payload) < length:
-        more = channel.recv(length - len(payload))
-        if not more:
-            os._exit(0)
-        payload += more
-    return _Order(frames.decode_payload(payload), descriptors)
-
-
-def _carry_out(order: _Order, status: int) -> None:
+def _carry_out(order: orders.Order, status: int) -> None:
     child = _start(order, status)
     order.close()
     if child is None:
-        _report(status, EXITED, 0)
+        report.write(status, report.EXITED, 0)
     else:
         _reap_until(child, status)
 
@@ -164,7 +103,9 @@ def _reap_until(child: int, status: int) -> None:
                 left_behind += 1
     except ChildProcessError:
         cpu_microseconds = int(cpu_seconds * 1e6)
-        _report(status, EXITED, result, cpu_microseconds, peak_kilobytes * 1024, max(0, left_behind))
+        report.write(
+            status, report.EXITED, result, cpu_microseconds, peak_kilobytes * 1024, max(0, left_behind)
+        )
 
 
 def _kill_the_rest() -> None:
@@ -174,11 +115,7 @@ def _kill_the_rest() -> None:
         return
 
 
-def _report(status: int, kind: int, value: int, cpu: int = 0, peak: int = 0, left: int = 0) -> None:
-    os.write(status, STATUS.pack(kind, value, cpu, peak, left))
-
-
-def _start(order: _Order, status: int) -> int | None:
+def _start(order: orders.Order, status: int) -> int | None:
     """Start the command and return its pid here, or report why it cannot be started."""
     words = order.words
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, order.output, 1), (os.POSIX_SPAWN_DUP2, order.output, 2)]
@@ -189,13 +126,13 @@ def _start(order: _Order, status: int) -> int | None:
     try:
         os.chdir(system.fs_bytes(words["directory"]))
     except (OSError, ValueError) as error:
-        _report(status, NO_DIRECTORY, getattr(error, "errno", None) or errno.EINVAL)
+        report.write(status, report.NO_DIRECTORY, getattr(error, "errno", None) or errno.EINVAL)
         return None
     found = _spawn_first(words["argv"], words["environment"], actions)
     os.chdir("/")
     if found > 0:
         return found
-    _report(status, NO_EXEC, -found)
+    report.write(status, report.NO_EXEC, -found)
     return None
 
 

@@ -212,3 +212,27 @@ def rename_without_replacing(directory: int, old: bytes, new: bytes) -> None:
 def shell() -> str:
     """Return the shell that commands are written for: bash where there is one."""
     return "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
+
+
+def close_all_but(kept: tuple[int, ...], below: int = 1 << 16) -> None:
+    """Close every descriptor but these; each costs a call where the kernel does not close ranges."""
+    low = 0
+    for descriptor in sorted(kept):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, below)
+
+
+def fill_standard_descriptors() -> None:
+    """Keep 0, 1 and 2 taken, so that no descriptor which is to become one of them has such a number."""
+    for _ in range(3):
+        os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write to a file of the kernel's."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)

@@ -69,9 +69,9 @@ def held_bytes(usage: Usage, most: int) -> int:
 
 
 def free_blocks_and_inodes(path: str) -> tuple[int, int]:
-    """Return how much of a mounted file system is free."""
+    """Return how much of a mounted file system is free; one that counts no files is never full of them."""
     status = os.statvfs(path)
-    return status.f_bfree, status.f_ffree
+    return status.f_bfree, status.f_ffree if status.f_files else 1
 
 
 def used_bytes(path: str) -> int:

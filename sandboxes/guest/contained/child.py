@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
-from sandboxes.guest import system
-from sandboxes.guest.contained import orders, owner, report
+from sandboxes.guest import orders, report, system
+from sandboxes.guest.contained import owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def become(settings: dict[str, Any], channel: _socket.socket, status: int, dress
 
 
 def _limit(settings: dict[str, Any]) -> None:
-    _put("/proc/self/oom_score_adj", _OOM_SCORE)
+    system.write_file("/proc/self/oom_score_adj", _OOM_SCORE)
     system.set_limit(system.RLIMIT_NOFILE, settings["open_files"])
     system.set_limit(system.RLIMIT_FSIZE, settings["file_bytes"])
     # The hard limit kills; the soft one says by SIGXCPU why.
@@ -95,11 +95,3 @@ def _execute_one(path: bytes, argv: list[bytes], variables: dict[bytes, bytes]) 
     except ValueError:
         # A NUL byte or an "=" in a variable's name: no such command line exists.
         return errno.EINVAL
-
-
-def _put(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)

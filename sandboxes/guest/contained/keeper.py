@@ -22,8 +22,8 @@ import os
 import select
 import time
 
-from sandboxes.guest import system, watch
-from sandboxes.guest.contained import report, sweep
+from sandboxes.guest import report, system, watch
+from sandboxes.guest.contained import sweep
 from sandboxes.guest.contained.child import NEVER_BEGAN, become
 
 TYPE_CHECKING = False
@@ -35,6 +35,8 @@ _GENTLE_PASSES = 4
 _PASS_MILLISECONDS = 1
 _END_SECONDS = 5.0
 _FORK_SECONDS = 5.0
+# The guest may have no more (docker.config).
+_MOST_DESCRIPTORS = 4096
 
 
 _child = 0
@@ -46,8 +48,8 @@ def keep(settings: dict[str, Any], orders_end: int, status: int, dressed: bool) 
     """Be the keeper of one command after another; never returns."""
     try:
         _signal.signal(_SIGUSR1, _kill_child)
-        _close_all_but((orders_end, status))
-        _fill_standard_descriptors()
+        system.close_all_but((orders_end, status), below=_MOST_DESCRIPTORS)
+        system.fill_standard_descriptors()
         if settings["subreaper"]:
             system.set_child_subreaper()
         # For all that it will ever start: installing a filter takes a millisecond.
@@ -182,17 +184,3 @@ def _end_while_all_stand_still(settings: dict[str, Any]) -> None:
     sweep.signal_all(settings, _SIGSTOP)
     _signal_below(_SIGKILL)
     sweep.signal_all(settings, _SIGCONT)
-
-
-def _close_all_but(kept: tuple[int, ...]) -> None:
-    low = 0
-    for descriptor in sorted(kept):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, 1 << 12)
-
-
-def _fill_standard_descriptors() -> None:
-    """Keep 0, 1 and 2 taken, so that no descriptor which is to become one of them has such a number."""
-    for _ in range(3):
-        os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)

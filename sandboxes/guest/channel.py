@@ -1,14 +1,15 @@
-"""The guest's end of the channel: a unix socket, or the container's own stdin and stdout."""
+"""The guest's end of the channel: one socket, or two pipes, on descriptors that no stray print reaches."""
 
 from __future__ import annotations
 
+import _socket
 import os
 
 _PLACE = 900
 
 
 class Channel:
-    """One or two descriptors far above those that a stray print could reach."""
+    """Takes the descriptors and closes all others but the first three."""
 
     def __init__(self, reading: int, writing: int) -> None:
         self.reading = _PLACE
@@ -16,6 +17,7 @@ class Channel:
         os.dup2(reading, self.reading, inheritable=False)
         if reading != writing:
             os.dup2(writing, self.writing, inheritable=False)
+        os.closerange(3, _PLACE)
 
     def receive_into(self, room: memoryview) -> int:
         """Read what there is."""
@@ -32,18 +34,15 @@ class Channel:
         while view:
             view = view[os.write(self.writing, view) :]
 
+    def send_with(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
+        """Write a first frame with what the kernel is to attach to it; only over a socket."""
+        socket = _socket.socket(fileno=self.writing)
+        try:
+            socket.sendmsg([data], ancillary)
+        finally:
+            socket.detach()
+
     def set_blocking(self, blocking: bool) -> None:
         """Say whether reading and writing wait."""
         os.set_blocking(self.reading, blocking)
         os.set_blocking(self.writing, blocking)
-
-
-def open_channel(reading: int, writing: int) -> Channel:
-    """Take the descriptors over which the program came; stdin and stdout then are nobody's."""
-    channel = Channel(reading, writing)
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    # What is printed is untrusted talk, and belongs on stderr.
-    os.dup2(2, 1)
-    os.closerange(3, _PLACE)
-    return channel

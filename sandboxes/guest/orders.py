@@ -1,8 +1,9 @@
-"""A command on its way from the guest to a keeper's child: its words, and the pipes that are its own."""
+"""A command on its way from the guest to what starts it: its words, and the pipes that are its own."""
 
 from __future__ import annotations
 
 import _socket
+import os
 import struct
 
 from sandboxes.guest import frames
@@ -11,8 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+SCM_RIGHTS = 1
+
 _DESCRIPTOR = struct.Struct("=i")
-_SCM_RIGHTS = 1
 _MOST_DESCRIPTORS = 2
 _FIRST_READ_BYTES = 64 * 1024
 
@@ -25,16 +27,23 @@ class Order:
         self.output = descriptors[0]
         self.source = descriptors[1] if len(descriptors) > 1 else None
 
+    def close(self) -> None:
+        """Let go of the descriptors: the command has its own by now."""
+        os.close(self.output)
+        if self.source is not None:
+            os.close(self.source)
+
 
 def send(channel: _socket.socket, words: dict[str, Any], descriptors: list[int]) -> None:
-    """Give the child that waits at the other end its command.
+    """Give whoever waits at the other end a command.
 
     Raises:
-        BrokenPipeError: There is none any more.
+        BrokenPipeError: There is nobody any more.
+        ConnectionResetError: The same.
     """
     frame = frames.encode_frame(words)
     raw = b"".join(map(_DESCRIPTOR.pack, descriptors))
-    ancillary = [(_socket.SOL_SOCKET, _SCM_RIGHTS, raw)]
+    ancillary = [(_socket.SOL_SOCKET, SCM_RIGHTS, raw)]
     sent = channel.sendmsg([frame], ancillary, _socket.MSG_NOSIGNAL)
     if sent < len(frame):
         channel.sendall(frame[sent:], _socket.MSG_NOSIGNAL)
@@ -49,7 +58,7 @@ def receive(channel: _socket.socket) -> Order | None:
     descriptors = [
         number
         for level, kind, raw in ancillary
-        if level == _socket.SOL_SOCKET and kind == _SCM_RIGHTS
+        if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS
         for (number,) in _DESCRIPTOR.iter_unpack(raw)
     ]
     length = frames.frame_length(data[: frames.PREFIX_BYTES])

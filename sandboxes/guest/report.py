@@ -1,7 +1,7 @@
-"""What a keeper and its child tell the guest: records of one fixed length over a pipe.
+"""What runs commands tells the guest: records of one fixed length over a pipe.
 
-``EXITED`` and ``EXITED_LAST`` say that a command has ended and nothing of it is left; after the second the
-keeper ends too. ``REFUSED`` says that no command could be started at all.
+``EXITED`` and ``EXITED_LAST`` say that a command has ended and nothing of it is left; after the second no
+other one can follow. ``REFUSED`` says that no command could be started at all.
 """
 
 from __future__ import annotations
